@@ -1,0 +1,172 @@
+"""Hands a verb to Hydra, and turns whatever is refused on the way into one clear error and exit code 1."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lit_optim.cli.overrides import accept_new_keys
+from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
+
+__all__ = ["NewFolders", "run_app"]
+
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+_HYDRA = {"version_base": "1.3", "config_path": "pkg://lit_optim.conf", "config_name": "config"}
+
+
+class NewFolders(Callback):
+    """Notes which folders this launch makes, before Hydra makes them."""
+
+    noted: set[Path] = set()  # noqa: RUF012 - one launch a process; Hydra constructs the object
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Of a single run: its folder, and those above it that are missing."""
+        self._note(Path(config.hydra.run.dir))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Of a sweep: its folder; the jobs' own are below it."""
+        self._note(Path(config.hydra.sweep.dir))
+
+    @classmethod
+    def of(cls, folder: Path) -> set[Path]:
+        """The noted ones from the folder of a job upwards, the job's own included where it is below one of them."""
+        return {path for path in (folder, *folder.parents) if cls.noted & {path, *path.parents}}
+
+    def _note(self, folder: Path) -> None:
+        missing = [path for path in (folder.absolute(), *folder.absolute().parents) if not path.exists()]
+        NewFolders.noted.update(missing)
+
+
+def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: Sequence[str] = ()) -> int:
+    """Compose the config and call ``task`` with it, once, or once a job of a sweep.
+
+    Args:
+        arguments: Hydra's flags and overrides as typed.
+        task: Gets the config; what it returns is the objective of a sweep.
+        extra: Overrides that go before the user's.
+
+    Returns:
+        0, or 1 where anything was refused or failed.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # so that a config can name the user's own classes, as `python -m` would
+    asked_for_traceback = os.environ.get(_FULL_ERROR)
+    typed, failures = list(sys.argv), 0
+
+    def guarded(config: DictConfig) -> Any:
+        nonlocal failures
+        sys.argv = typed  # Lightning starts its processes with it
+        _restore(asked_for_traceback)
+        try:
+            return task(config)
+        except LitOptimError as error:
+            report(error)
+        except Exception:
+            traceback.print_exc()
+        failures += 1
+        return None
+
+    sys.argv = [typed[0], *extra, *accept_new_keys(arguments)]
+    os.environ[_FULL_ERROR] = "1"  # Hydra then raises what it would print
+    try:
+        hydra.main(**_HYDRA)(guarded)()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        _restore(asked_for_traceback)
+        report(_translated(error, arguments))
+        return 1
+    finally:
+        _restore(asked_for_traceback)
+        sys.argv = typed
+    return min(failures, 1)
+
+
+def report(error: LitOptimError) -> None:
+    """Print a refusal to stderr, in a job of several processes once; with HYDRA_FULL_ERROR=1 the traceback before it."""
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if os.environ.get(_FULL_ERROR) == "1":
+            traceback.print_exception(error)
+        print(f"lit-optim: {type(error).__name__}\n{error}", file=sys.stderr)
+
+
+def _restore(value: str | None) -> None:
+    if value is None:
+        os.environ.pop(_FULL_ERROR, None)
+    else:
+        os.environ[_FULL_ERROR] = value
+
+
+def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
+    """Hydra's refusal as ours: the key, what is allowed, the nearest names, the way out."""
+    translated: LitOptimError
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = tuple(error.options or ())
+        problem = f"there is no {choice!r} in the config group {group!r}" if group else "no such config"
+        remedy = "choose one of these, or add your own folder of configs with --config-dir"
+        translated = ConfigError(Mistake(group or "config", problem, choice, options, nearest(choice, options), remedy))
+    elif isinstance(error, OSError) and not isinstance(error, HydraException):
+        translated = unwritable(error)
+    elif isinstance(error, OverrideParseException):
+        remedy = "put quotes around it, twice where the shell eats one pair: 'rules.x.match=\"layer.[02]\"'"
+        translated = ConfigError(Mistake(error.override, "this override can't be read", _first_line(error), remedy=remedy))
+    else:
+        translated = ConfigError(_unknown_key(error, arguments))
+    translated.__cause__ = error
+    return translated
+
+
+def unwritable(error: OSError) -> RunError:
+    """The refusal of a folder that can't be written."""
+    remedy = "free some space, or choose a folder that you may write to: hydra.run.dir=FOLDER"
+    problem = f"the run's folder can't be written: {error.strerror or error}"
+    return RunError(Mistake("hydra.run.dir", problem, given=error.filename and str(error.filename), remedy=remedy))
+
+
+def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
+    """An override of a key or a group that doesn't exist, with the names that do."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    message = _first_line(error)
+    key = str(getattr(cause, "full_key", None) or "")
+    if not key and "'" in message:
+        key = message.split("'")[1]
+    if not key:
+        return Mistake("config", message, remedy="lit-optim train --cfg job prints the config as it is composed")
+    key = key.partition("@")[0]
+    try:
+        siblings = _names_beside(key, arguments)
+    except (HydraException, OmegaConfBaseException):
+        siblings = ()
+    given = next((argument for argument in arguments if argument.lstrip("+~").partition("=")[0] == key), None)
+    problem = "there is no such key or config group" if isinstance(error, ConfigCompositionException) else message
+    remedy = f"correct the name; +{key}=… adds a key that the config lacks"
+    return Mistake(key, problem, given, siblings, nearest(key.rpartition(".")[2], siblings), remedy)
+
+
+def _names_beside(key: str, arguments: Sequence[str]) -> tuple[str, ...]:
+    """The keys that stand where ``key`` was looked for, in the config of the other overrides."""
+    others = [
+        argument
+        for argument in accept_new_keys(arguments)
+        if "=" in argument and not argument.startswith("-") and "," not in argument
+        if not argument.lstrip("+~").startswith((key, "hydra."))
+    ]
+    with hydra.initialize_config_module("lit_optim.conf", version_base="1.3"):
+        config = hydra.compose(_HYDRA["config_name"], overrides=others)
+    parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
+    return tuple(map(str, parent)) if isinstance(parent, DictConfig) else ()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

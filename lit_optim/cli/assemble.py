@@ -1,0 +1,108 @@
+"""Config nodes → data, model, trainer: each target's kind is checked before it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, LayerSync, Precision
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from lit_optim.errors import ConfigError, Mistake
+from lit_optim.integration.classifier import LitClassifier
+from lit_optim.integration.module import attach
+from lit_optim.recipe import Recipe
+from lit_optim.targets import instantiate, resolve
+
+__all__ = ["callbacks_of", "data_of", "loggers_of", "module_of", "recipe_of", "seed_of", "trainer_of"]
+
+_INSIDE_TRAINER = (Strategy, Precision, Profiler, Accelerator, ClusterEnvironment, CheckpointIO, LayerSync)
+
+
+def seed_of(config: DictConfig) -> None:
+    """Seed every generator of the process."""
+    seed = config.seed
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        allowed = ("an integer from 0 to 4294967295",)
+        raise ConfigError(Mistake("seed", "this can't seed a generator", repr(seed), allowed, remedy="for example seed=1"))
+    seed_everything(seed, workers=True, verbose=False)
+
+
+def recipe_of(config: DictConfig) -> Recipe:
+    """The recipe that the config groups ``optimizer``, ``rules`` and ``schedule`` make."""
+    return Recipe.from_config({part: _node(config, part) for part in ("optimizer", "rules", "schedule")})
+
+
+def data_of(config: DictConfig) -> LightningDataModule:
+    """The data module."""
+    data: LightningDataModule = instantiate(_node(config, "data"), (LightningDataModule,), "data")
+    return data
+
+
+def module_of(config: DictConfig, data: LightningDataModule) -> LightningModule:
+    """The model with its recipe: a LightningModule as it is, any other module as a classifier.
+
+    ``in_dim`` and ``out_dim`` are the data's where the config leaves them null.
+    """
+    recipe = recipe_of(config)
+    node = _node(config, "model")
+    mistakes = []
+    for name in ("in_dim", "out_dim"):
+        of_data = getattr(data, name, None)
+        if name not in node:
+            continue
+        if node[name] is None:
+            node[name] = of_data
+        if node[name] is None:
+            problem = f"{type(data).__name__} doesn't say what it should be"
+            remedy = f"set model.{name}, or give the data module an attribute {name}"
+            mistakes.append(Mistake(f"model.{name}", problem, remedy=remedy))
+        elif of_data is not None and node[name] != of_data:
+            problem = f"the data ({type(data).__name__}) has {of_data}"
+            mistakes.append(Mistake(f"model.{name}", problem, repr(node[name]), (str(of_data),), remedy="leave it null"))
+    if mistakes:
+        raise ConfigError(*mistakes)
+    model = instantiate(node, (nn.Module,), "model")
+    return attach(model, recipe) if isinstance(model, LightningModule) else LitClassifier(model, recipe)
+
+
+def callbacks_of(config: DictConfig) -> list[Callback]:
+    """The callbacks by name, those set to null left out."""
+    nodes = _node(config, "callbacks")
+    return [instantiate(node, (Callback,), f"callbacks.{name}") for name, node in nodes.items() if node is not None]
+
+
+def loggers_of(config: DictConfig) -> list[Logger]:
+    """One logger, several by name, or none."""
+    node = _node(config, "logger")
+    if "_target_" in node:
+        return [instantiate(node, (Logger,), "logger")]
+    return [instantiate(one, (Logger,), f"logger.{name}") for name, one in node.items() if one is not None]
+
+
+def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Trainer:
+    """The Trainer; ``trainer.callbacks`` and ``trainer.logger`` are config groups of their own."""
+    node = _node(config, "trainer")
+    resolve(node.get("_target_"), (Trainer,), "trainer")
+    more = {"callbacks": list(callbacks), "logger": list(loggers) or False}
+    if not any("checkpoint" in type(callback).__name__.lower() for callback in callbacks):
+        more["enable_checkpointing"] = False
+    trainer: Trainer = instantiate(node, (Trainer,), "trainer", nested=_INSIDE_TRAINER, **more)
+    return trainer
+
+
+def _node(config: DictConfig, key: str) -> dict[str, Any]:
+    """A part of the config as plain containers."""
+    node = OmegaConf.select(config, key)
+    if node is None:
+        return {}
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    if not isinstance(plain, dict):
+        raise ConfigError(Mistake(key, "a mapping is needed", repr(plain), remedy=f"choose one: {key}=NAME, or {key}=none"))
+    return {str(name): value for name, value in plain.items()}

@@ -1,0 +1,151 @@
+"""``lit-optim train``: fit, test, and leave a run folder from which both can be told."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from lit_optim.cli.app import NewFolders, run_app, unwritable
+from lit_optim.errors import ConfigError, Mistake, RunError, nearest
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+    from lit_optim.integration.callbacks import RunFiles
+
+__all__ = ["run"]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The verb; every argument is Hydra's."""
+    return run_app(arguments, _train)
+
+
+def _train(config: DictConfig) -> float | None:
+    """One run; returns ``optimized_metric``."""
+    from lit_optim.cli.assemble import callbacks_of, data_of, loggers_of, module_of, seed_of, trainer_of
+    from lit_optim.cli.quiet import quiet
+    from lit_optim.integration.callbacks import RunFiles
+    from lit_optim.integration.run_folder import RunFolder
+
+    quiet()
+    output = Path(HydraConfig.get().runtime.output_dir)
+    folder = RunFolder(output, NewFolders.of(output))
+    try:
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            folder.check_free()
+        seed_of(config)
+        data = data_of(config)
+        module = module_of(config, data)
+        files = RunFiles(folder, _settings(config), _flat(OmegaConf.to_container(config, resolve=True)))
+        trainer = trainer_of(config, [*callbacks_of(config), files], loggers_of(config))
+        _check_sweep(trainer)
+        start_from = _starting_point(config, module)
+    except BaseException:
+        folder.withdraw()
+        raise
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        best = _test(config, trainer, module, data)
+    except BaseException as error:
+        if not files.has_started:
+            folder.withdraw()
+        if isinstance(error, OSError) and not files.has_started:
+            raise unwritable(error) from error
+        raise
+    files.finish(trainer)
+    if trainer.is_global_zero:
+        _print_result(files, trainer, best)
+    return _objective(config, files.final)
+
+
+def _settings(config: DictConfig) -> dict[str, str]:
+    """What goes into ``.hydra/``: the files that Hydra itself would write."""
+    whole = HydraConfig.instance().cfg
+    return {
+        "config.yaml": OmegaConf.to_yaml(config, resolve=True),
+        "hydra.yaml": OmegaConf.to_yaml(whole),
+        "overrides.yaml": OmegaConf.to_yaml(HydraConfig.get().overrides.task),
+    }
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """``{"optimizer.lr": 0.1, …}``: a name for every leaf, lists as text."""
+    if isinstance(node, Mapping):
+        return {name: leaf for key, item in node.items() for name, leaf in _flat(item, f"{prefix}{key}.").items()}
+    name = prefix.removesuffix(".")
+    return {name: node if isinstance(node, (bool, int, float, str)) else str(node)}
+
+
+def _check_sweep(trainer: Trainer) -> None:
+    """Refuse what would train different recipes side by side: each process that Lightning starts would run the sweep."""
+    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+    if HydraConfig.get().mode != RunMode.MULTIRUN or not isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        return
+    remedy = "start the jobs one by one, without -m, or use trainer.strategy=ddp_fork"
+    problem = "every process of this strategy would start the whole sweep again"
+    raise ConfigError(Mistake("trainer.strategy", problem, given=type(trainer.strategy).__name__, remedy=remedy))
+
+
+def _starting_point(config: DictConfig, module: LightningModule) -> str | None:
+    """Load ``weights``, or give the path of ``ckpt``."""
+    import torch
+
+    given = {key: Path(config[key]).expanduser() for key in ("ckpt", "weights") if config[key] is not None}
+    if len(given) > 1:
+        remedy = "ckpt brings optimizer and step as well; weights brings the weights alone"
+        raise RunError(Mistake("weights", "ckpt and weights both say where to start", remedy=f"keep one: {remedy}"))
+    for key, path in given.items():
+        if not path.exists():
+            near = nearest(path.name, [other.name for other in path.parent.glob("*.ckpt")] if path.parent.is_dir() else [])
+            raise RunError(Mistake(key, "no such checkpoint", given=str(path), nearest=near, remedy="correct the path"))
+        try:
+            weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+            if key == "weights":
+                module.load_state_dict(weights)
+        except Exception as error:
+            problem = f"this checkpoint can't be used: {type(error).__name__}: {str(error).splitlines()[0]}"
+            raise RunError(Mistake(key, problem, given=str(path), remedy="give a checkpoint of this model")) from error
+    return str(given["ckpt"]) if "ckpt" in given else None
+
+
+def _test(config: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> str | None:
+    """Test with the best checkpoint where there is one, else with the last weights; returns the checkpoint's name."""
+    from lightning.pytorch.utilities.model_helpers import is_overridden
+
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+    if not config.test or trainer.limit_test_batches == 0 or not is_overridden("test_step", module):
+        return None
+    trainer.test(module, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
+    return Path(best).name if best else None
+
+
+def _print_result(files: RunFiles, trainer: Trainer, best: str | None) -> None:
+    metrics = "  ".join(f"{tag} {value:.4f}" for tag, value in sorted(files.final.items()))
+    tested = f" (tested: {best})" if best else ""
+    folder = _shown(files.folder.path)
+    dashboard = _shown(next((p for p in files.folder.path.parents if p.name == "runs"), files.folder.path))
+    print(f"\nresult     {metrics or 'no metric was logged'}{tested}")
+    print(f"run        {trainer.global_step:,} steps, {folder}")
+    print(f"dashboard  tensorboard --logdir {shlex.quote(str(dashboard))}", flush=True)
+
+
+def _shown(path: Path) -> Path:
+    """Relative to the working directory where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _objective(config: DictConfig, final: Mapping[str, float]) -> float | None:
+    value = final.get(str(config.optimized_metric), math.nan)
+    return None if math.isnan(value) else value

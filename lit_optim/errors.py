@@ -1,0 +1,90 @@
+"""What a refusal says: where in the config, what was given, what is allowed, the nearest names, and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+__all__ = ["ConfigError", "DataError", "LitOptimError", "Mistake", "PlanError", "RecipeError", "RunError", "nearest"]
+
+_SHOWN = 12  # names listed under "allowed" before the rest is counted
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that is wrong, told so that it can be mended without opening the code.
+
+    Args:
+        key: The config key it stands under (``rules.head.lr``), as a command-line override would name it.
+        problem: One sentence saying what is wrong.
+        given: What was written there, if anything was.
+        allowed: The names or values that would be accepted.
+        nearest: The few of ``allowed`` that look most like what was given.
+        remedy: What to do, in the imperative.
+    """
+
+    key: str
+    problem: str
+    given: str | None = None
+    allowed: tuple[str, ...] = ()
+    nearest: tuple[str, ...] = ()
+    remedy: str | None = None
+
+    def under(self, key: str) -> Mistake:
+        """The same mistake with its key below another: ``warmup`` under ``schedule.lr`` is ``schedule.lr.warmup``."""
+        return replace(self, key=f"{key}.{self.key}")
+
+    def __str__(self) -> str:
+        lines = [f"{self.key}: {self.problem}"]
+        if self.given is not None:
+            lines.append(f"    given:   {self.given}")
+        if self.allowed:
+            more = len(self.allowed) - _SHOWN
+            lines.append(f"    allowed: {', '.join(self.allowed[:_SHOWN])}" + (f" … ({more} more)" if more > 0 else ""))
+        if self.nearest:
+            lines.append(f"    nearest: {', '.join(self.nearest)}")
+        if self.remedy is not None:
+            lines.append(f"    fix:     {self.remedy}")
+        return "\n".join(lines)
+
+
+class LitOptimError(Exception):
+    """The base of every refusal of this package; ``mistakes`` holds all that was found, not only the first."""
+
+    def __init__(self, *mistakes: Mistake) -> None:
+        super().__init__("\n".join(map(str, mistakes)))
+        self.mistakes: tuple[Mistake, ...] = mistakes
+
+    def __reduce__(self) -> tuple[type[LitOptimError], tuple[Mistake, ...]]:
+        return type(self), self.mistakes  # so that it crosses process boundaries whole
+
+
+class RecipeError(LitOptimError):
+    """The recipe's structure is wrong; no model was needed to see it."""
+
+
+class PlanError(LitOptimError):
+    """The recipe does not fit this model or this horizon."""
+
+
+class ConfigError(LitOptimError):
+    """Something beside the recipe is wrong: an override, a target, the trainer, a missing extra."""
+
+
+class DataError(LitOptimError):
+    """The data is absent, damaged, or not what was asked for."""
+
+
+class RunError(LitOptimError):
+    """The run's folder or checkpoint can't be used."""
+
+
+def nearest(name: str, names: Iterable[str], count: int = 3) -> tuple[str, ...]:
+    """The ``count`` members of ``names`` most like ``name``, best first; empty where nothing is close."""
+    known: Sequence[str] = list(dict.fromkeys(names))
+    by_folded: dict[str, str] = {}
+    for candidate in known:
+        by_folded.setdefault(candidate.lower(), candidate)
+    close = difflib.get_close_matches(name.lower(), by_folded, n=count, cutoff=0.6)
+    return tuple(by_folded[folded] for folded in close)

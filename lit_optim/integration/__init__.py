@@ -1,0 +1,1 @@
+"""Where this package meets Lightning; nothing outside it, `data/` and `cli/` imports Lightning."""

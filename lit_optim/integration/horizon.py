@@ -1,0 +1,84 @@
+"""How long a Trainer will train, in optimizer steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+from lit_optim.durations import Horizon
+from lit_optim.errors import Mistake, PlanError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, Trainer
+
+__all__ = ["fitting_horizon", "planned_horizon"]
+
+
+def fitting_horizon(trainer: Trainer) -> Horizon:
+    """The horizon of a fit that is under way, from what the Trainer itself counts.
+
+    Raises:
+        PlanError: A fit without a single step.
+    """
+    if trainer.train_dataloader is None:
+        trainer.fit_loop.setup_data()
+    return _horizon(trainer, trainer.num_training_batches, trainer.train_dataloader)
+
+
+def planned_horizon(trainer: Trainer, data: LightningDataModule) -> Horizon:
+    """The horizon that a fit would have, without starting it or its processes.
+
+    Args:
+        trainer: Not yet used.
+        data: Prepared and set up here, as a fit would.
+
+    Raises:
+        PlanError: A fit without a single step.
+    """
+    data.trainer = trainer
+    data.prepare_data()
+    data.setup("fit")
+    loader = data.train_dataloader()
+    limit = trainer.limit_train_batches
+    batches = _batches_of_one_rank(loader, trainer.world_size)
+    if limit is not None and not (batches == math.inf and isinstance(limit, float)):
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    return _horizon(trainer, batches, loader)
+
+
+def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:
+    accumulated = trainer.accumulate_grad_batches
+    max_epochs = trainer.max_epochs if trainer.max_epochs is not None else -1
+    settings = {"trainer.max_epochs": max_epochs, "trainer.max_steps": trainer.max_steps}
+    settings["trainer.limit_train_batches"] = trainer.limit_train_batches if batches == 0 else 1
+    mistakes = [
+        Mistake(key, "the run would not take a single optimizer step", given=repr(value), remedy=f"raise {key}")
+        for key, value in settings.items()
+        if value == 0
+    ]
+    if batches == 0 and trainer.limit_train_batches != 0:
+        mistakes.append(Mistake("data", "there is not one batch to train on", remedy="give more data, or smaller batches"))
+    if mistakes:
+        raise PlanError(*mistakes)
+    per_epoch = None if batches == math.inf else math.ceil(batches / accumulated)
+    total: float = math.inf if per_epoch is None or max_epochs == -1 else per_epoch * max_epochs
+    if trainer.max_steps != -1:
+        total = min(total, trainer.max_steps)
+    size = getattr(loader, "batch_size", None)
+    samples = size * accumulated * trainer.world_size if isinstance(size, int) else None
+    return Horizon(total, per_epoch, samples)
+
+
+def _batches_of_one_rank(loader: Any, world_size: int) -> float:
+    """Batches an epoch; a plain DataLoader will be given a DistributedSampler by Lightning, which shares the samples out."""
+    if not isinstance(loader, Sized):
+        return math.inf
+    shared = isinstance(loader, DataLoader) and isinstance(loader.dataset, Sized) and loader.batch_size is not None
+    if world_size == 1 or not shared or isinstance(loader.sampler, DistributedSampler):
+        return len(loader)
+    samples = math.ceil(len(loader.dataset) / world_size)
+    return samples // loader.batch_size if loader.drop_last else math.ceil(samples / loader.batch_size)

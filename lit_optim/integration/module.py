@@ -1,0 +1,102 @@
+"""``configure_optimizers`` from a recipe: as a base class, as a call, or attached to a module that stays unedited."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.distributed
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+
+from lit_optim.builder import build
+from lit_optim.errors import Mistake, PlanError
+from lit_optim.integration.horizon import fitting_horizon
+from lit_optim.planner import make_plan
+from lit_optim.recipe import Recipe
+
+__all__ = ["RecipeModule", "attach", "configure_optimizers"]
+
+RecipeLike = Recipe | Mapping[str, Any] | str | Path
+
+
+class RecipeModule(LightningModule):
+    """A LightningModule whose optimizer and schedules come from a recipe.
+
+    Args:
+        recipe: A `Recipe`, or what `Recipe.from_config` reads.
+
+    Raises:
+        RecipeError: The recipe's structure is wrong.
+    """
+
+    def __init__(self, recipe: RecipeLike) -> None:
+        super().__init__()
+        self.recipe = _recipe(recipe)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """See `lit_optim.configure_optimizers`."""
+        return configure_optimizers(self, self.recipe)
+
+
+def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> OptimizerLRSchedulerConfig:
+    """What a LightningModule's ``configure_optimizers`` returns, built from a recipe for the run at hand.
+
+    The plan that runs is ``plan`` on the scheduler, so ``trainer.lr_scheduler_configs[0].scheduler.plan``.
+
+    Args:
+        module: A module with automatic optimization, attached to a Trainer that is fitting.
+        recipe: A `Recipe`, or what `Recipe.from_config` reads.
+
+    Raises:
+        RecipeError: The recipe's structure is wrong.
+        PlanError: It doesn't fit this model or this run, or the processes of the run made different plans.
+    """
+    if not module.automatic_optimization:
+        remedy = "set self.automatic_optimization = True, or use lit_optim.make_plan and lit_optim.build in your own loop"
+        problem = f"{type(module).__name__} optimizes manually, so nothing would step what the plan builds"
+        raise PlanError(Mistake("automatic_optimization", problem, remedy=remedy))
+    plan = make_plan(module, _recipe(recipe), fitting_horizon(module.trainer))
+    _check_same_everywhere(plan.hash)
+    optimizer, scheduler = build(module, plan)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
+
+
+def attach(module: LightningModule, recipe: RecipeLike) -> LightningModule:
+    """Give a LightningModule, as it is, the optimizer and schedules of a recipe.
+
+    Its own ``configure_optimizers`` is put aside for this instance; the class stays as it was. The module can still be
+    copied and pickled, so strategies that start processes work.
+
+    Args:
+        module: Any LightningModule with automatic optimization.
+        recipe: A `Recipe`, or what `Recipe.from_config` reads.
+
+    Returns:
+        The same module.
+
+    Raises:
+        RecipeError: The recipe's structure is wrong.
+    """
+    # An instance attribute: Lightning looks hooks up on the instance. A partial, because a bound method that stands on
+    # its own instance can't be unpickled.
+    module.configure_optimizers = functools.partial(configure_optimizers, module, _recipe(recipe))  # type: ignore[method-assign]
+    return module
+
+
+def _recipe(recipe: RecipeLike) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else Recipe.from_config(recipe)
+
+
+def _check_same_everywhere(plan_hash: str) -> None:
+    """Every process of a run gathers every plan's hash, so that all of them stop where two differ."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    hashes: list[str | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(hashes, plan_hash)
+    if len(set(hashes)) > 1:
+        each = ", ".join(f"rank {rank}: {one}" for rank, one in enumerate(hashes))
+        remedy = "start every process with the same overrides and the same data"
+        raise PlanError(Mistake("plan", "the processes of this run made different plans", given=each, remedy=remedy))

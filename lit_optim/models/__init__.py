@@ -1,0 +1,5 @@
+"""Models that the examples train."""
+
+from lit_optim.models.mlp import MLP
+
+__all__ = ["MLP"]

@@ -1,0 +1,252 @@
+"""The plan as data: for every parameter its group, optimizer, hyperparameters and their schedules.
+
+Everything else is made from it (the table, the picture, the torch optimizer, the file in the run's folder), so what it
+shows is what runs. It holds no tensor and needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lit_optim.durations import Horizon
+from lit_optim.errors import Mistake, PlanError, nearest
+from lit_optim.schedules import Curve, Schedule
+from lit_optim.targets import instantiate
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Group", "Plan", "Span"]
+
+_FORMAT = 1  # of the JSON form; a reader refuses others
+_SCANNED = 10_000  # steps up to which a curve is scanned whole for its extremes
+
+
+class Span(NamedTuple):
+    """What a hyperparameter does in a run: the value of the first step, the extremes, and the value of the last step."""
+
+    start: float
+    low: float
+    peak: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """One param group.
+
+    Args:
+        name: Unique in the plan; ``default`` where no rule shaped it.
+        optimizer: The dotted name of its class.
+        hyperparameters: Every hyperparameter of the class, as the group starts from them (schedules move them).
+        schedules: The schedule nodes (``_target_`` and arguments) by hyperparameter.
+        parameters: Qualified names, in the model's order; a tied parameter stands once, under its first name.
+        numel: Numbers in all its parameters together.
+        rules: Names of the rules that shaped it.
+    """
+
+    name: str
+    optimizer: str
+    hyperparameters: Mapping[str, Any]
+    schedules: Mapping[str, Mapping[str, Any]]
+    parameters: tuple[str, ...]
+    numel: int
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who claims what, and how it moves.
+
+    Args:
+        groups: The param groups, in the order of their first parameters.
+        horizon: The run that the schedules are measured against.
+        frozen: Qualified names of the parameters that no optimizer holds (``requires_grad=False``).
+        frozen_numel: Numbers in them together.
+        tied: Further names of tied parameters, each with the name that it is planned under.
+        rules: The groups that each rule's parameters ended in.
+        warnings: What is legal but suspicious.
+        execution: How the steps are computed (``fused``, ``foreach``, …) where the recipe says; outside of the hash.
+    """
+
+    groups: tuple[Group, ...]
+    horizon: Horizon
+    frozen: tuple[str, ...] = ()
+    frozen_numel: int = 0
+    tied: Mapping[str, str] = field(default_factory=dict)
+    rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    execution: Mapping[str, Any] = field(default_factory=dict)
+
+    def group(self, name: str) -> Group:
+        """The group of that name, or the one group of the rule of that name.
+
+        Raises:
+            PlanError: No such group or rule, or a rule that has several groups.
+        """
+        by_name = {group.name: group for group in self.groups}
+        if name in by_name:
+            return by_name[name]
+        of_rule = self.rules.get(name, ())
+        if len(of_rule) == 1:
+            return by_name[of_rule[0]]
+        if of_rule:
+            raise PlanError(Mistake(name, "the rule has several groups", allowed=of_rule, remedy="name one of them"))
+        names = (*by_name, *self.rules)
+        raise PlanError(Mistake(name, "no such group or rule", given=name, allowed=names, nearest=nearest(name, names)))
+
+    def curve(self, name: str, hyperparameter: str) -> np.ndarray:
+        """The values that every step of the run uses.
+
+        Args:
+            name: A group's name, or a rule's where it has one group.
+            hyperparameter: A numeric hyperparameter, ``"lr"``.
+
+        Returns:
+            float64, shape (total_steps,).
+
+        Raises:
+            PlanError: No such group or number, or a run without a known end.
+        """
+        import numpy as np
+
+        group = self.group(name)
+        if not isinstance(group.hyperparameters.get(hyperparameter), (int, float)):
+            numbers = [name for name, value in group.hyperparameters.items() if isinstance(value, (int, float))]
+            near = nearest(hyperparameter, numbers)
+            problem = f"group {group.name!r} has no number {hyperparameter!r}"
+            raise PlanError(Mistake(hyperparameter, problem, allowed=tuple(numbers), nearest=near, remedy="name one of these"))
+        if not self.horizon.is_bounded:
+            raise PlanError(Mistake("horizon.total_steps", "a run without an end has no whole curve", remedy="set trainer.max_steps"))
+        value = self.bound(group)[hyperparameter] if hyperparameter in group.schedules else None
+        steps = range(int(self.horizon.total_steps))
+        if value is None:
+            return np.full(len(steps), group.hyperparameters[hyperparameter], dtype=np.float64)
+        return np.fromiter((value(step) for step in steps), dtype=np.float64, count=len(steps))
+
+    def bound(self, group: Group) -> dict[str, Curve]:
+        """The curves of a group's scheduled hyperparameters: functions from the step to the value."""
+        return {
+            name: instantiate(node, (Schedule,), f"schedule.{name}").curve(group.hyperparameters[name], self.horizon)
+            for name, node in group.schedules.items()
+        }
+
+    def spans(self, group: Group) -> dict[str, Span]:
+        """Start, extremes and end of each scheduled hyperparameter of a group; of a run without an end, the start only."""
+        return {name: span(curve, self.horizon) for name, curve in self.bound(group).items()}
+
+    @property
+    def numel(self) -> int:
+        """Numbers that are trained."""
+        return sum(group.numel for group in self.groups)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that name the plan: equal plans have equal ones, on every machine."""
+        data = {name: value for name, value in self._data().items() if name not in ("warnings", "execution")}
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_json(self) -> str:
+        """The plan as JSON text: ``format``, ``hash`` and the fields of this class."""
+        return json.dumps({"format": _FORMAT, "hash": self.hash, **self._data()}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read what `to_json` wrote.
+
+        Raises:
+            PlanError: Not a plan, or one of another format.
+        """
+        try:
+            data = json.loads(text)
+            if data["format"] != _FORMAT:
+                raise ValueError(f"format {data['format']}, this version reads {_FORMAT}")
+            return cls(
+                groups=tuple(Group(**_tuples(group)) for group in data["groups"]),
+                horizon=Horizon(**data["horizon"]),
+                frozen=tuple(data["frozen"]),
+                frozen_numel=data["frozen_numel"],
+                tied=data["tied"],
+                rules=_tuples(data["rules"]),
+                warnings=tuple(data["warnings"]),
+                execution=data["execution"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problem = f"this is not a plan: {type(error).__name__}: {error}"
+            raise PlanError(Mistake("plan.json", problem, remedy="make it anew with `lit-optim plan --json`")) from error
+
+    def diff(self, other: Plan) -> list[str]:
+        """What is different in ``other``, a line each in words; empty where the two are equal."""
+        return list(_differences(self, other))
+
+    def __str__(self) -> str:
+        from lit_optim.render import plan_text  # the one look downwards: printing a plan is worth it
+
+        return plan_text(self)
+
+    def _data(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def span(curve: Curve, horizon: Horizon) -> Span:
+    """Start, extremes and end of a curve; between the points of a grid where the run is too long to scan whole."""
+    start = curve(0)
+    if not horizon.is_bounded:
+        return Span(start, start, start, start)
+    total = int(horizon.total_steps)
+    stride = max(1, total // _SCANNED)
+    values = {step: curve(step) for step in (*range(0, total, stride), total - 1)}
+    if stride > 1:
+        for extreme in (min(values, key=values.__getitem__), max(values, key=values.__getitem__)):
+            near = range(max(0, extreme - stride), min(total, extreme + stride + 1))
+            values.update((step, curve(step)) for step in near)
+    return Span(start, min(values.values()), max(values.values()), values[total - 1])
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, throughout: what JSON makes of a plan's tuples, undone."""
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _differences(old: Plan, new: Plan) -> Iterator[str]:
+    """Horizon, groups that came or went, changed settings, and parameters that moved."""
+    for name in ("total_steps", "steps_per_epoch", "global_batch"):
+        before, after = getattr(old.horizon, name), getattr(new.horizon, name)
+        if before != after:
+            yield f"horizon: {name} {before} → {after}"
+    groups, others = ({group.name: group for group in plan.groups} for plan in (old, new))
+    yield from (f"{name}: group removed" for name in groups if name not in others)
+    yield from (f"{name}: group added" for name in others if name not in groups)
+    for name in groups.keys() & others.keys() if len(groups) < 2 else [name for name in groups if name in others]:
+        yield from _group_differences(groups[name], others[name])
+    moved: dict[tuple[str, str], int] = {}
+    before, after = _places(old), _places(new)
+    for parameter in {**before, **after}:
+        move = (before.get(parameter, "(absent)"), after.get(parameter, "(absent)"))
+        if move[0] != move[1]:
+            moved[move] = moved.get(move, 0) + 1
+    for (source, target), count in moved.items():
+        yield f"{count} tensor{'s' * (count != 1)} moved from {source} to {target}"
+
+
+def _places(plan: Plan) -> dict[str, str]:
+    """Where each parameter is: its group's name, or ``frozen``."""
+    held = {parameter: group.name for group in plan.groups for parameter in group.parameters}
+    return held | dict.fromkeys(plan.frozen, "frozen")
+
+
+def _group_differences(old: Group, new: Group) -> Iterator[str]:
+    if old.optimizer != new.optimizer:
+        yield f"{old.name}: optimizer {old.optimizer} → {new.optimizer}"
+    for kind in ("hyperparameters", "schedules"):
+        before, after = getattr(old, kind), getattr(new, kind)
+        for name in {**before, **after}:
+            if before.get(name) != after.get(name):
+                label = name if kind == "hyperparameters" else f"schedule of {name}"
+                yield f"{old.name}: {label} {before.get(name)} → {after.get(name)}"

@@ -1,0 +1,81 @@
+"""Writes each scheduled hyperparameter into its groups, once per optimizer step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lit_optim.plan import Plan
+from lit_optim.schedules import Curve
+
+__all__ = ["PlanScheduler"]
+
+
+class PlanScheduler(LRScheduler):
+    """A torch scheduler that follows a plan: before step ``t`` every scheduled hyperparameter is ``curve(t)``.
+
+    Nothing accumulates: a value depends on the step alone, so that resuming needs no more than the step, and the
+    preview and the run can't disagree.
+
+    Args:
+        optimizer: Built from the plan; its groups are the plan's, in order.
+        plan: The plan.
+
+    Attributes:
+        plan: What runs.
+    """
+
+    def __init__(self, optimizer: Optimizer, plan: Plan) -> None:
+        self.plan = plan
+        self._moves = _moves(plan)
+        super().__init__(optimizer)
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go to the next optimizer step, or to step number ``epoch``."""
+        self._step_count += 1
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        groups = self.optimizer.param_groups
+        for curve, places in self._moves:
+            value = curve(self.last_epoch)
+            for index, name in places:
+                _assign(groups[index], name, value)
+
+    def get_last_lr(self) -> list[float | torch.Tensor]:
+        """The learning rate of each group, as the next optimizer step will use it."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        """The same as `get_last_lr`: the values are already written."""
+        return self.get_last_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step, which is all there is to know."""
+        return {"last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go to the step that was saved, and put the plan's values in force where a loaded optimizer brought others."""
+        for group, planned in zip(self.optimizer.param_groups, self.plan.groups, strict=True):
+            for name, value in planned.hyperparameters.items():
+                _assign(group, name, value)
+        self.step(state_dict["last_epoch"])
+
+
+def _moves(plan: Plan) -> list[tuple[Curve, list[tuple[int, str]]]]:
+    """The distinct curves of a plan, each with the groups' places that follow it, so that each is evaluated once."""
+    moves: dict[str, tuple[Curve, list[tuple[int, str]]]] = {}
+    for index, group in enumerate(plan.groups):
+        for name, curve in plan.bound(group).items():
+            same = repr((group.schedules[name], group.hyperparameters[name]))
+            moves.setdefault(same, (curve, []))[1].append((index, name))
+    return list(moves.values())
+
+
+def _assign(group: dict[str, Any], name: str, value: Any) -> None:
+    """Set a hyperparameter; one that is a tensor is filled, since others may hold the same tensor."""
+    if isinstance(group[name], torch.Tensor):
+        group[name].fill_(value)
+    else:
+        group[name] = value
