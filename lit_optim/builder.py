@@ -46,13 +46,13 @@ def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, LRScheduler]:
     ]
     optimizer = traits.optimizer(groups, **_common(plan, traits), **_execution(plan, traits, groups))
     if optimizer.defaults.get("fused"):
-        # GradScaler then unscales before the step: clipping works, and a skipped step never reaches the optimizer's hooks.
+        # GradScaler then unscales before the step: clipping works, and a skipped step never reaches its hooks.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer, PlanScheduler(optimizer, plan)
 
 
 def _common(plan: Plan, traits: Traits) -> dict[str, Any]:
-    """What all groups share, as constructor arguments: the class checks it, and ``optimizer.defaults`` tells the truth."""
+    """What all groups share, as constructor arguments: the class checks it, and its ``defaults`` tell the truth."""
     first, *others = plan.groups
     return {
         name: value
@@ -78,4 +78,6 @@ def _check_same_parameters(plan: Plan, parameters: dict[str, nn.Parameter]) -> N
     ):
         if names:
             given = ", ".join(sorted(names)[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-            raise PlanError(Mistake("model", problem, given=given, remedy="plan the model that you build for, as it is now"))
+            raise PlanError(
+                Mistake("model", problem, given=given, remedy="plan the model that you build for, as it is now")
+            )

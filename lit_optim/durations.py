@@ -87,7 +87,7 @@ def steps_of(duration: Duration, horizon: Horizon, key: str) -> int:
                 f"{duration!r} is {rounded} steps, past the end of a run of {horizon.total_steps}",
                 given=repr(duration),
                 allowed=("0% to 100%", f"0 to {horizon.total_steps} steps"),
-                remedy="shorten it, write it as a percentage, or lengthen the run (trainer.max_epochs, trainer.max_steps)",
+                remedy="shorten it, write it as a percentage, or lengthen the run (trainer.max_epochs)",
             )
         )
     return rounded
@@ -100,12 +100,20 @@ def _unit_length(unit: str, duration: Duration, horizon: Horizon, key: str) -> f
     if unit == "%":
         if horizon.is_bounded:
             return horizon.total_steps / 100
-        missing, remedy = "how long the run is", "set trainer.max_steps (or trainer.max_epochs with data that has a length)"
+        missing, remedy = (
+            "how long the run is",
+            "set trainer.max_steps (or trainer.max_epochs with data that has a length)",
+        )
     else:
         if horizon.steps_per_epoch is not None:
             return float(horizon.steps_per_epoch)
-        missing, remedy = "how long an epoch is", "write it in steps, or set trainer.limit_train_batches to a number of batches"
-    raise PlanError(Mistake(key, f"{duration!r} can't be measured: nobody knows {missing}", given=repr(duration), remedy=remedy))
+        missing, remedy = (
+            "how long an epoch is",
+            "write it in steps, or set trainer.limit_train_batches to a number of batches",
+        )
+    raise PlanError(
+        Mistake(key, f"{duration!r} can't be measured: nobody knows {missing}", given=repr(duration), remedy=remedy)
+    )
 
 
 def _malformed(duration: object, key: str) -> Mistake:

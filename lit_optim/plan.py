@@ -20,14 +20,14 @@ from lit_optim.targets import instantiate
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Group", "Plan", "Span"]
+__all__ = ["Group", "Plan", "Span", "span"]
 
 _FORMAT = 1  # of the JSON form; a reader refuses others
 _SCANNED = 10_000  # steps up to which a curve is scanned whole for its extremes
 
 
 class Span(NamedTuple):
-    """What a hyperparameter does in a run: the value of the first step, the extremes, and the value of the last step."""
+    """What a hyperparameter does in a run: the first step's value, the extremes, the last step's value."""
 
     start: float
     low: float
@@ -119,9 +119,15 @@ class Plan:
             numbers = [name for name, value in group.hyperparameters.items() if isinstance(value, (int, float))]
             near = nearest(hyperparameter, numbers)
             problem = f"group {group.name!r} has no number {hyperparameter!r}"
-            raise PlanError(Mistake(hyperparameter, problem, allowed=tuple(numbers), nearest=near, remedy="name one of these"))
+            raise PlanError(
+                Mistake(hyperparameter, problem, allowed=tuple(numbers), nearest=near, remedy="name one of these")
+            )
         if not self.horizon.is_bounded:
-            raise PlanError(Mistake("horizon.total_steps", "a run without an end has no whole curve", remedy="set trainer.max_steps"))
+            raise PlanError(
+                Mistake(
+                    "horizon.total_steps", "a run without an end has no whole curve", remedy="set trainer.max_steps"
+                )
+            )
         value = self.bound(group)[hyperparameter] if hyperparameter in group.schedules else None
         steps = range(int(self.horizon.total_steps))
         if value is None:
@@ -136,7 +142,7 @@ class Plan:
         }
 
     def spans(self, group: Group) -> dict[str, Span]:
-        """Start, extremes and end of each scheduled hyperparameter of a group; of a run without an end, the start only."""
+        """Start, extremes and end of each scheduled hyperparameter; of a run without an end, the start only."""
         return {name: span(curve, self.horizon) for name, curve in self.bound(group).items()}
 
     @property
@@ -177,7 +183,9 @@ class Plan:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problem = f"this is not a plan: {type(error).__name__}: {error}"
-            raise PlanError(Mistake("plan.json", problem, remedy="make it anew with `lit-optim plan --json`")) from error
+            raise PlanError(
+                Mistake("plan.json", problem, remedy="make it anew with `lit-optim plan --json`")
+            ) from error
 
     def diff(self, other: Plan) -> list[str]:
         """What is different in ``other``, a line each in words; empty where the two are equal."""

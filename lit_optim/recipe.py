@@ -1,7 +1,7 @@
 """What a user may write: the default optimizer, rules over it, and schedules. Structure is checked here, names later.
 
-A `Recipe` knows nothing of models or of torch: whether a rule matches anything, whether a class has a hyperparameter and
-whether a value is in its range is for the planner to say.
+A `Recipe` knows nothing of models or of torch: whether a rule matches anything, whether a class has a hyperparameter
+and whether a value is in its range is for the planner to say.
 """
 
 from __future__ import annotations
@@ -111,14 +111,18 @@ def _plain(config: Any) -> Any:
         if isinstance(config, (str, Path)):
             path = Path(config).expanduser()
             if not path.is_file():
-                raise RecipeError(Mistake("recipe", "no such file", given=str(path), remedy="give a YAML file or a mapping"))
+                raise RecipeError(
+                    Mistake("recipe", "no such file", given=str(path), remedy="give a YAML file or a mapping")
+                )
             config = OmegaConf.load(path)
         if not OmegaConf.is_config(config):
             config = OmegaConf.create(dict(config)) if isinstance(config, Mapping) else config
         return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", None) or "recipe")
-        raise RecipeError(Mistake(key, str(error).splitlines()[0], remedy="mend the interpolation or the value")) from error
+        raise RecipeError(
+            Mistake(key, str(error).splitlines()[0], remedy="mend the interpolation or the value")
+        ) from error
 
 
 @dataclass
@@ -151,7 +155,9 @@ class _Reader:
             self._note(key, "this can't name a param group", given=repr(name), remedy=remedy)
         node = self._mapping(node, key, "what the rule matches and what it sets")
         if "match" not in node:
-            self._note(f"{key}.match", "the rule doesn't say which parameters it is for", remedy="add match: a name or a glob")
+            self._note(
+                f"{key}.match", "the rule doesn't say which parameters it is for", remedy="add match: a name or a glob"
+            )
         else:
             self._match(node["match"], f"{key}.match")
         optimizer: str | None = None
@@ -160,27 +166,50 @@ class _Reader:
             optimizer, values = self._optimizer(node["optimizer"], f"{key}.optimizer")
         own = {name: value for name, value in node.items() if name not in _RULE_KEYS}
         for twice in own.keys() & values.keys():
-            self._note(f"{key}.{twice}", "set here and under the rule's optimizer", given=repr(own[twice]), remedy="keep one")
+            self._note(
+                f"{key}.{twice}", "set here and under the rule's optimizer", given=repr(own[twice]), remedy="keep one"
+            )
         multiply = self._mapping(node.get("multiply"), f"{key}.multiply", "factors by hyperparameter")
         for hyperparameter, factor in multiply.items():
             if isinstance(factor, bool) or not isinstance(factor, (int, float)):
-                self._note(f"{key}.multiply.{hyperparameter}", "a factor is a number", given=repr(factor), remedy="give a number")
-        rule = Rule(name, node.get("match"), {**values, **own}, multiply, optimizer, self._schedule(node.get("schedule"), f"{key}.schedule"))
+                self._note(
+                    f"{key}.multiply.{hyperparameter}",
+                    "a factor is a number",
+                    given=repr(factor),
+                    remedy="give a number",
+                )
+        rule = Rule(
+            name,
+            node.get("match"),
+            {**values, **own},
+            multiply,
+            optimizer,
+            self._schedule(node.get("schedule"), f"{key}.schedule"),
+        )
         if not (rule.values or rule.multiply or rule.optimizer or rule.schedule):
             remedy = "set a hyperparameter, multiply one, or remove the rule (rules." + name + "=null)"
-            self._note(key, "the rule sets nothing", allowed=("lr", "weight_decay", "…", *_RULE_KEYS[1:]), remedy=remedy)
+            self._note(
+                key, "the rule sets nothing", allowed=("lr", "weight_decay", "…", *_RULE_KEYS[1:]), remedy=remedy
+            )
         return rule
 
     def _optimizer(self, node: Any, key: str) -> tuple[str | None, dict[str, Any]]:
         """The class's name and the hyperparameters written beside it."""
         if isinstance(node, str):
-            self._note(key, "the class goes under _target_", given=repr(node), remedy=f"write {key}: {{_target_: {node}}}")
+            self._note(
+                key, "the class goes under _target_", given=repr(node), remedy=f"write {key}: {{_target_: {node}}}"
+            )
             return node, {}
         node = self._mapping(node, key, "a class (_target_) and its hyperparameters")
         target = node.get("_target_")
         if not isinstance(target, str):
             example = "for example torch.optim.AdamW"
-            self._note(f"{key}._target_", "the optimizer's class is missing", given=_shown(target), remedy=f"name it, {example}")
+            self._note(
+                f"{key}._target_",
+                "the optimizer's class is missing",
+                given=_shown(target),
+                remedy=f"name it, {example}",
+            )
             target = None
         values = {str(name): value for name, value in node.items() if name != "_target_"}
         for name in values:
@@ -193,9 +222,16 @@ class _Reader:
     def _schedule(self, node: Any, key: str) -> dict[str, Settings | None]:
         schedules: dict[str, Settings | None] = {}
         for name, schedule in self._mapping(node, key, "schedules by hyperparameter").items():
-            if schedule is not None and not (isinstance(schedule, Mapping) and isinstance(schedule.get("_target_"), str)):
+            if schedule is not None and not (
+                isinstance(schedule, Mapping) and isinstance(schedule.get("_target_"), str)
+            ):
                 example = f"{key}.{name}._target_=lit_optim.schedules.Cosine"
-                self._note(f"{key}.{name}", "a schedule is a class (_target_) and its arguments", given=repr(schedule), remedy=f"for example {example}")
+                self._note(
+                    f"{key}.{name}",
+                    "a schedule is a class (_target_) and its arguments",
+                    given=repr(schedule),
+                    remedy=f"for example {example}",
+                )
                 continue
             schedules[str(name)] = schedule
         return schedules
@@ -211,7 +247,11 @@ class _Reader:
             for name, value in match.items():
                 self._match_key(str(name), value, f"{key}.{name}")
         else:
-            forms = ("a glob such as head or layer.[02]", "a mapping such as {module: Linear, ndim: 2}", "a list of these")
+            forms = (
+                "a glob such as head or layer.[02]",
+                "a mapping such as {module: Linear, ndim: 2}",
+                "a list of these",
+            )
             self._note(key, "this selects nothing", given=repr(match), allowed=forms, remedy="write one of these")
 
     def _match_key(self, name: str, value: Any, key: str) -> None:
@@ -225,14 +265,21 @@ class _Reader:
                 if name in ("ndim", "numel"):
                     whole = isinstance(item, int) and not isinstance(item, bool) and item >= 0
                     if not whole and not (isinstance(item, str) and _COMPARISON.fullmatch(item)):
-                        self._note(key, "a number or a comparison is needed", given=repr(item), allowed=("2", "'<=1'", "'>1000'"))
+                        self._note(
+                            key,
+                            "a number or a comparison is needed",
+                            given=repr(item),
+                            allowed=("2", "'<=1'", "'>1000'"),
+                        )
                 elif not isinstance(item, str) or not item:
                     self._note(key, "a name is needed", given=repr(item), remedy="write a string")
                 elif name == "regex":
                     try:
                         re.compile(item)
                     except re.error as error:
-                        self._note(key, f"not a regular expression: {error}", given=repr(item), remedy="mend it, or use a glob")
+                        self._note(
+                            key, f"not a regular expression: {error}", given=repr(item), remedy="mend it, or use a glob"
+                        )
 
     def _mapping(self, node: Any, key: str, meaning: str) -> dict[str, Any]:
         if node is None:
@@ -244,7 +291,9 @@ class _Reader:
 
     def _unknown(self, key: str, value: Any, allowed: tuple[str, ...], problem: str) -> None:
         near = nearest(key.rpartition(".")[2], allowed)
-        self._note(key, problem, given=repr(value), allowed=allowed, nearest=near, remedy="correct the name or remove it")
+        self._note(
+            key, problem, given=repr(value), allowed=allowed, nearest=near, remedy="correct the name or remove it"
+        )
 
     def _note(self, key: str, problem: str, **more: Any) -> None:
         self.mistakes.append(Mistake(key, problem, **more))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lit_optim.tables import table
 
 if TYPE_CHECKING:
-    from lit_optim.plan import Plan, Span
     from lit_optim.durations import Horizon
+    from lit_optim.plan import Plan, Span
 
 __all__ = ["plan_text", "save_figure"]
 
@@ -72,7 +72,11 @@ def _drawn_steps(total: int) -> list[int]:
 
 def _shown(plan: Plan) -> list[str]:
     """The hyperparameters worth a column: the usual three, what moves, and what is not the same in every group."""
-    usual = [name for name in ("lr", "weight_decay", "momentum", "betas") if any(name in g.hyperparameters for g in plan.groups)]
+    usual = [
+        name
+        for name in ("lr", "weight_decay", "momentum", "betas")
+        if any(name in g.hyperparameters for g in plan.groups)
+    ]
     names = dict.fromkeys(name for group in plan.groups for name in group.hyperparameters)
     moving = [name for name in names if any(name in group.schedules for group in plan.groups)]
     differing = [name for name in names if len({repr(group.hyperparameters.get(name)) for group in plan.groups}) > 1]

@@ -19,6 +19,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lit_optim.durations import Duration, Horizon, steps_of
 from lit_optim.errors import Mistake, PlanError
@@ -292,9 +293,14 @@ class Milestones(Schedule):
                 )
             )
         thresholds = [steps_of(duration, horizon, "at") for duration in self.at]
-        if any(a >= b for a, b in zip(thresholds, thresholds[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(thresholds)):
             raise PlanError(
-                Mistake("at", f"the thresholds are steps {thresholds}", given=repr(list(self.at)), remedy="sort them, each once")
+                Mistake(
+                    "at",
+                    f"the thresholds are steps {thresholds}",
+                    given=repr(list(self.at)),
+                    remedy="sort them, each once",
+                )
             )
         scale = 1.0 if name == "values" else start
         levels = [start, *(scale * _number(item, name) for item in steps_up)]
@@ -335,4 +341,6 @@ def _number(value: object, key: str, above: float = -math.inf) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > above:
         return float(value)
     bound = "" if above == -math.inf else f" above {above:g}"
-    raise PlanError(Mistake(key, f"a finite number{bound} is needed", given=repr(value), remedy=f"set {key} to such a number"))
+    raise PlanError(
+        Mistake(key, f"a finite number{bound} is needed", given=repr(value), remedy=f"set {key} to such a number")
+    )

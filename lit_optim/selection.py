@@ -111,7 +111,7 @@ def _by_key(name: str, value: Any, entries: Sequence[Entry], key: str) -> set[in
 
 
 def _by_name(pattern: str, entries: Sequence[Entry], key: str) -> set[int]:
-    """A glob: ``^`` anchors it at the root, a leading ``*`` lets it start anywhere, else at one dot, the same for all."""
+    """A glob: ``^`` anchors it at the root, a leading ``*`` lets it start anywhere, else behind one prefix."""
     found = _pattern(pattern)
     chosen, prefixes = set(), set()
     for index, entry in enumerate(entries):

@@ -33,7 +33,7 @@ def resolve(target: object, kinds: tuple[type, ...], key: str) -> type[Any]:
     key = f"{key}._target_" if key else "_target_"
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise ConfigError(
-            Mistake(key, "the dotted name of a class is needed", given=repr(target), remedy=f"for example {_example(kinds)}")
+            Mistake(key, "the dotted name of a class is needed", given=repr(target), remedy=f"name a {_names(kinds)}")
         )
     found = _import(target, kinds, key)
     if not isinstance(found, type) or not issubclass(found, kinds):
@@ -46,7 +46,9 @@ def resolve(target: object, kinds: tuple[type, ...], key: str) -> type[Any]:
             )
         )
     if inspect.isabstract(found):
-        raise ConfigError(Mistake(key, f"{target} is only the base of what can stand here", given=target, remedy="name a subclass"))
+        raise ConfigError(
+            Mistake(key, f"{target} is only the base of what can stand here", given=target, remedy="name a subclass")
+        )
     return found
 
 
@@ -67,7 +69,9 @@ def instantiate(
     """
     cls = resolve(node.get("_target_"), kinds, key)
     inside = kinds if nested is None else nested
-    arguments = {name: _nested(value, inside, f"{key}.{name}") for name, value in node.items() if name != "_target_"} | more
+    arguments = {
+        name: _nested(value, inside, f"{key}.{name}") for name, value in node.items() if name != "_target_"
+    } | more
     mistakes = argument_mistakes(cls, arguments, key)
     if mistakes:
         raise ConfigError(*mistakes)
@@ -87,7 +91,11 @@ def argument_mistakes(cls: type[Any], arguments: Mapping[str, Any], key: str) ->
         known: set[str] = set(arguments)
     else:
         known = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_POSITIONAL}
-    takes = [name for name in parameters if parameters[name].kind not in (inspect._ParameterKind.VAR_POSITIONAL, inspect._ParameterKind.VAR_KEYWORD)]
+    takes = [
+        name
+        for name in parameters
+        if parameters[name].kind not in (inspect._ParameterKind.VAR_POSITIONAL, inspect._ParameterKind.VAR_KEYWORD)
+    ]
     unknown = [
         Mistake(
             f"{key}.{name}",
@@ -152,7 +160,12 @@ def _import(target: str, kinds: tuple[type, ...], key: str) -> object:
 
 
 def _broken(module: str, key: str, error: Exception) -> Mistake:
-    return Mistake(key, f"importing {module} failed: {type(error).__name__}: {error}", given=module, remedy="mend that module, or install what it needs")
+    return Mistake(
+        key,
+        f"importing {module} failed: {type(error).__name__}: {error}",
+        given=module,
+        remedy="mend that module, or install what it needs",
+    )
 
 
 def _missing(target: str, found: object, parts: list[str], length: int, kinds: tuple[type, ...], key: str) -> Mistake:
@@ -162,12 +175,16 @@ def _missing(target: str, found: object, parts: list[str], length: int, kinds: t
             key,
             f"there is no module {parts[0]!r}",
             given=target,
-            remedy="install it, or start in the folder that holds it; a name starts with its package, as in " + _example(kinds),
+            remedy="install it, or start in the folder that holds it; a name starts with its package",
         )
-    names = [name for name, item in vars(found).items() if isinstance(item, type) and issubclass(item, kinds) and item not in kinds]
+    names = [
+        name
+        for name, item in vars(found).items()
+        if isinstance(item, type) and issubclass(item, kinds) and item not in kinds
+    ]
     return Mistake(
         key,
-        f"{'.'.join(parts[:length - 1])} has no {parts[length - 1]!r}",
+        f"{'.'.join(parts[: length - 1])} has no {parts[length - 1]!r}",
         given=target,
         allowed=tuple(sorted(names)),
         nearest=nearest(parts[length - 1], names),
@@ -177,7 +194,3 @@ def _missing(target: str, found: object, parts: list[str], length: int, kinds: t
 
 def _names(kinds: tuple[type, ...]) -> str:
     return " or ".join(f"{kind.__module__.split('.')[0]} {kind.__name__}" for kind in kinds)
-
-
-def _example(kinds: tuple[type, ...]) -> str:
-    return next((dotted_name(cls) for cls in kinds[0].__subclasses__() if cls.__name__[0] != "_"), dotted_name(kinds[0]))

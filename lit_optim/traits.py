@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Iterable, Mapping
@@ -36,8 +35,8 @@ class Traits:
     def refusal(self, settings: Mapping[str, Any], ndims: Iterable[int] = (2,)) -> str | None:
         """Why the class would refuse these hyperparameters for such tensors, or None where it takes them.
 
-        The class itself is asked, with a small tensor of each number of dimensions. What no class checks is added: where
-        its default is a number (or a tuple of them), a finite number (or as many) must stand.
+        The class itself is asked, with a small tensor of each number of dimensions. What no class checks is added:
+        where its default is a number (or a tuple of them), a finite number (or as many) must stand.
         """
         for name, value in settings.items():
             wrong = _wrong_kind(value, self.defaults.get(name))
@@ -59,11 +58,16 @@ class Traits:
         return None
 
     def can_fuse(self, parameters: Iterable[torch.Tensor]) -> bool:
-        """Whether the class has one fused kernel for all of these: floating point, on one kind of device that has it."""
+        """Whether the class has a fused kernel for all of these: floating point, on one kind of device."""
         if "fused" not in self.arguments:
             return False
-        samples = {(tensor.device.type, tensor.dtype): torch.empty(0, device=tensor.device, dtype=tensor.dtype) for tensor in parameters}
-        if len({device for device, _ in samples}) != 1 or not all(tensor.is_floating_point() for tensor in samples.values()):
+        samples = {
+            (tensor.device.type, tensor.dtype): torch.empty(0, device=tensor.device, dtype=tensor.dtype)
+            for tensor in parameters
+        }
+        if len({device for device, _ in samples}) != 1 or not all(
+            tensor.is_floating_point() for tensor in samples.values()
+        ):
             return False
         try:
             self.optimizer([nn.Parameter(tensor) for tensor in samples.values()], fused=True)  # type: ignore[call-arg]
@@ -72,7 +76,6 @@ class Traits:
         return True
 
 
-@functools.cache
 def traits_of(optimizer: type[Optimizer]) -> Traits:
     """Derive the traits of a class by constructing it once over a small matrix.
 

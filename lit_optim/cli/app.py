@@ -58,8 +58,8 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     Returns:
         0, or 1 where anything was refused or failed.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # so that a config can name the user's own classes, as `python -m` would
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # so that a config can name the user's own classes, as `python -m` would
     asked_for_traceback = os.environ.get(_FULL_ERROR)
     typed, failures = list(sys.argv), 0
 
@@ -93,7 +93,7 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
 
 
 def report(error: LitOptimError) -> None:
-    """Print a refusal to stderr, in a job of several processes once; with HYDRA_FULL_ERROR=1 the traceback before it."""
+    """Print a refusal to stderr, once a job; with HYDRA_FULL_ERROR=1 the traceback before it."""
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         if os.environ.get(_FULL_ERROR) == "1":
             traceback.print_exception(error)
@@ -119,8 +119,9 @@ def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
     elif isinstance(error, OSError) and not isinstance(error, HydraException):
         translated = unwritable(error)
     elif isinstance(error, OverrideParseException):
+        typed = next((one for one in arguments if f"++{one}" == error.override), str(error.override))
         remedy = "put quotes around it, twice where the shell eats one pair: 'rules.x.match=\"layer.[02]\"'"
-        translated = ConfigError(Mistake(error.override, "this override can't be read", _first_line(error), remedy=remedy))
+        translated = ConfigError(Mistake(typed, "this override can't be read", _first_line(error), remedy=remedy))
     else:
         translated = ConfigError(_unknown_key(error, arguments))
     translated.__cause__ = error

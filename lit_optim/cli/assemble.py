@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, LayerSync, Precision
+from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig, OmegaConf
@@ -30,7 +31,9 @@ def seed_of(config: DictConfig) -> None:
     seed = config.seed
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         allowed = ("an integer from 0 to 4294967295",)
-        raise ConfigError(Mistake("seed", "this can't seed a generator", repr(seed), allowed, remedy="for example seed=1"))
+        raise ConfigError(
+            Mistake("seed", "this can't seed a generator", repr(seed), allowed, remedy="for example seed=1")
+        )
     seed_everything(seed, workers=True, verbose=False)
 
 
@@ -65,7 +68,9 @@ def module_of(config: DictConfig, data: LightningDataModule) -> LightningModule:
             mistakes.append(Mistake(f"model.{name}", problem, remedy=remedy))
         elif of_data is not None and node[name] != of_data:
             problem = f"the data ({type(data).__name__}) has {of_data}"
-            mistakes.append(Mistake(f"model.{name}", problem, repr(node[name]), (str(of_data),), remedy="leave it null"))
+            mistakes.append(
+                Mistake(f"model.{name}", problem, repr(node[name]), (str(of_data),), remedy="leave it null")
+            )
     if mistakes:
         raise ConfigError(*mistakes)
     model = instantiate(node, (nn.Module,), "model")
@@ -104,5 +109,7 @@ def _node(config: DictConfig, key: str) -> dict[str, Any]:
         return {}
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     if not isinstance(plain, dict):
-        raise ConfigError(Mistake(key, "a mapping is needed", repr(plain), remedy=f"choose one: {key}=NAME, or {key}=none"))
+        raise ConfigError(
+            Mistake(key, "a mapping is needed", repr(plain), remedy=f"choose one: {key}=NAME, or {key}=none")
+        )
     return {str(name): value for name, value in plain.items()}

@@ -15,6 +15,4 @@ def accept_new_keys(arguments: Sequence[str]) -> list[str]:
     Args:
         arguments: Flags and overrides as typed. ``~key`` removes, ``+key`` and ``++key`` stay as they are.
     """
-    return [
-        f"++{argument}" if argument.startswith(_OPEN) and "=" in argument else argument for argument in arguments
-    ]
+    return [f"++{argument}" if argument.startswith(_OPEN) and "=" in argument else argument for argument in arguments]

@@ -88,10 +88,12 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _check_sweep(trainer: Trainer) -> None:
-    """Refuse what would train different recipes side by side: each process that Lightning starts would run the sweep."""
+    """Refuse what would train different recipes side by side: each started process would run the sweep."""
     from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-    if HydraConfig.get().mode != RunMode.MULTIRUN or not isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+    if HydraConfig.get().mode != RunMode.MULTIRUN or not isinstance(
+        trainer.strategy.launcher, _SubprocessScriptLauncher
+    ):
         return
     remedy = "start the jobs one by one, without -m, or use trainer.strategy=ddp_fork"
     problem = "every process of this strategy would start the whole sweep again"
@@ -108,7 +110,9 @@ def _starting_point(config: DictConfig, module: LightningModule) -> str | None:
         raise RunError(Mistake("weights", "ckpt and weights both say where to start", remedy=f"keep one: {remedy}"))
     for key, path in given.items():
         if not path.exists():
-            near = nearest(path.name, [other.name for other in path.parent.glob("*.ckpt")] if path.parent.is_dir() else [])
+            near = nearest(
+                path.name, [other.name for other in path.parent.glob("*.ckpt")] if path.parent.is_dir() else []
+            )
             raise RunError(Mistake(key, "no such checkpoint", given=str(path), nearest=near, remedy="correct the path"))
         try:
             weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]

@@ -34,7 +34,7 @@ def stratified_split(labels: NDArray[Any], sizes: Sequence[int], seed: int = 0) 
 
     Example:
         >>> stratified_split(np.array([0, 0, 0, 0, 1, 1]), (3, 3))
-        (array([1, 3, 5]), array([0, 2, 4]))
+        (array([2, 3, 4]), array([0, 1, 5]))
     """
     if sum(sizes) != len(labels) or min(sizes) < 0:
         raise ValueError(f"parts of {tuple(sizes)} do not add up to {len(labels)} samples")

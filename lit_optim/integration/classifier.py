@@ -17,8 +17,8 @@ Batch = tuple[Tensor, Tensor]
 class LitClassifier(RecipeModule):
     """A network trained with cross-entropy; loss and accuracy of validation and test, an epoch at a time.
 
-    The training loss of every step is returned, not logged: `lit_optim.callbacks.Recorder` writes it without the cost of
-    ``self.log``.
+    The training loss of every step is returned, not logged: `lit_optim.callbacks.Recorder` writes it without the cost
+    of ``self.log``.
 
     Args:
         net: Maps a batch of samples to logits of shape (batch, classes).
@@ -68,5 +68,7 @@ class LitClassifier(RecipeModule):
         x, y = batch
         logits = self.net(x)
         accuracy.update(logits, y)
-        self.log(f"{stage}/loss", cross_entropy(logits, y), on_step=False, on_epoch=True, batch_size=len(y), sync_dist=True)
+        self.log(
+            f"{stage}/loss", cross_entropy(logits, y), on_step=False, on_epoch=True, batch_size=len(y), sync_dist=True
+        )
         self.log(f"{stage}/acc", accuracy, on_step=False, on_epoch=True, batch_size=len(y), prog_bar=stage == "val")

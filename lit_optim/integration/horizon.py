@@ -53,15 +53,17 @@ def planned_horizon(trainer: Trainer, data: LightningDataModule) -> Horizon:
 def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:
     accumulated = trainer.accumulate_grad_batches
     max_epochs = trainer.max_epochs if trainer.max_epochs is not None else -1
-    settings = {"trainer.max_epochs": max_epochs, "trainer.max_steps": trainer.max_steps}
-    settings["trainer.limit_train_batches"] = trainer.limit_train_batches if batches == 0 else 1
+    settings: dict[str, float] = {"trainer.max_epochs": max_epochs, "trainer.max_steps": trainer.max_steps}
+    settings["trainer.limit_train_batches"] = 1 if trainer.limit_train_batches is None else trainer.limit_train_batches
     mistakes = [
         Mistake(key, "the run would not take a single optimizer step", given=repr(value), remedy=f"raise {key}")
         for key, value in settings.items()
         if value == 0
     ]
     if batches == 0 and trainer.limit_train_batches != 0:
-        mistakes.append(Mistake("data", "there is not one batch to train on", remedy="give more data, or smaller batches"))
+        mistakes.append(
+            Mistake("data", "there is not one batch to train on", remedy="give more data, or smaller batches")
+        )
     if mistakes:
         raise PlanError(*mistakes)
     per_epoch = None if batches == math.inf else math.ceil(batches / accumulated)
@@ -74,11 +76,12 @@ def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:
 
 
 def _batches_of_one_rank(loader: Any, world_size: int) -> float:
-    """Batches an epoch; a plain DataLoader will be given a DistributedSampler by Lightning, which shares the samples out."""
+    """Batches an epoch; Lightning gives a plain DataLoader a DistributedSampler, which shares the samples out."""
     if not isinstance(loader, Sized):
         return math.inf
-    shared = isinstance(loader, DataLoader) and isinstance(loader.dataset, Sized) and loader.batch_size is not None
-    if world_size == 1 or not shared or isinstance(loader.sampler, DistributedSampler):
+    if world_size == 1 or not isinstance(loader, DataLoader) or not isinstance(loader.dataset, Sized):
+        return len(loader)
+    if loader.batch_size is None or isinstance(loader.sampler, DistributedSampler):
         return len(loader)
     samples = math.ceil(len(loader.dataset) / world_size)
     return samples // loader.batch_size if loader.drop_last else math.ceil(samples / loader.batch_size)

@@ -55,7 +55,9 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
         PlanError: It doesn't fit this model or this run, or the processes of the run made different plans.
     """
     if not module.automatic_optimization:
-        remedy = "set self.automatic_optimization = True, or use lit_optim.make_plan and lit_optim.build in your own loop"
+        remedy = (
+            "set self.automatic_optimization = True, or use lit_optim.make_plan and lit_optim.build in your own loop"
+        )
         problem = f"{type(module).__name__} optimizes manually, so nothing would step what the plan builds"
         raise PlanError(Mistake("automatic_optimization", problem, remedy=remedy))
     plan = make_plan(module, _recipe(recipe), fitting_horizon(module.trainer))

@@ -12,7 +12,7 @@ from lit_optim.errors import Mistake, RunError
 
 __all__ = ["RunFolder"]
 
-_SIGNS_OF_A_RUN = (".hydra", "metrics.json", "plan.json", "checkpoints")
+_SIGNS_OF_A_RUN = (".hydra", "metrics.json", "plan.json", "checkpoints", "events.out.tfevents.*")
 
 
 class RunFolder:
@@ -27,6 +27,7 @@ class RunFolder:
         self.path = path
         self._new = {folder.absolute() for folder in new}
         self._written: list[Path] = []
+        self._was_free = False
 
     def check_free(self) -> None:
         """Refuse a folder that already holds a run.
@@ -34,7 +35,7 @@ class RunFolder:
         Raises:
             RunError: It does.
         """
-        found = [name for name in _SIGNS_OF_A_RUN if (self.path / name).exists()]
+        found = [path.name for sign in _SIGNS_OF_A_RUN for path in self.path.glob(sign)]
         if found:
             raise RunError(
                 Mistake(
@@ -44,6 +45,7 @@ class RunFolder:
                     remedy="leave hydra.run.dir out for a new folder, or name another",
                 )
             )
+        self._was_free = True
 
     def claim(self, texts: Mapping[str, str]) -> None:
         """Make the folder this run's own, and write what the run was started with into ``.hydra/``.
@@ -54,7 +56,8 @@ class RunFolder:
         Raises:
             RunError: Another run has it.
         """
-        self.check_free()
+        if not self._was_free:
+            self.check_free()
         self.path.mkdir(parents=True, exist_ok=True)
         settings = self.path / ".hydra"
         try:
@@ -86,7 +89,8 @@ class RunFolder:
 
     def withdraw(self) -> None:
         """Remove what this launch wrote, and the folders that it made as far as nothing else is in them."""
-        for path in reversed(self._written):
+        events = self.path.glob("events.out.tfevents.*") if self._was_free else ()  # Lightning opens the file early
+        for path in [*events, *reversed(self._written)]:
             if path.is_dir():
                 _remove_if_empty(path)
             else:

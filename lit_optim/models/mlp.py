@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -31,9 +32,9 @@ class MLP(nn.Module):
         hidden_dims: Units of each hidden layer; empty for a linear model.
         out_dim: Classes.
         activation: Between layers: relu, leaky_relu, gelu, silu, elu, tanh or sigmoid.
-        output_activation: After the last layer, one of the same, or None. ``"relu"`` is the tutorial's last layer. It is
-            off by default because cross-entropy takes logits of either sign: a ReLU before it cuts away the negative
-            ones, and a unit that is negative for every sample gets no gradient any more, so its class is never learned.
+        output_activation: After the last layer, one of the same, or None. ``"relu"`` is the tutorial's last layer. It
+            is off by default because cross-entropy takes logits of either sign: a ReLU before it cuts away the negative
+            ones, and a unit that is negative for every sample gets no gradient any more: its class is never learned.
 
     Shapes:
         (batch, *) with ``in_dim`` numbers a sample → (batch, ``out_dim``)
@@ -67,7 +68,7 @@ class MLP(nn.Module):
             if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
                 raise ValueError(f"in_dim, hidden_dims and out_dim are integers of at least 1, not {dim!r}")
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(dims, dims[1:], strict=False):
+        for fan_in, fan_out in pairwise(dims):
             layers += [nn.Linear(fan_in, fan_out), _activation(activation, "activation")]
         layers[-1:] = [] if output_activation is None else [_activation(output_activation, "output_activation")]
         self.layer = nn.Sequential(*layers)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import hashlib
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lit_optim.data import split
 from lit_optim.data.split import stratified_split
 
 
@@ -67,3 +69,7 @@ def test_the_split_is_pinned() -> None:
 def test_sizes_that_do_not_add_up_are_refused(sizes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"parts of .* do not add up to 5 samples"):
         stratified_split(np.zeros(5, int), sizes)
+
+
+def test_the_example_of_the_docstring_runs() -> None:
+    assert doctest.testmod(split, globs={"np": np, "stratified_split": stratified_split}) == (0, 1)

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
@@ -220,3 +221,15 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path, has_its_file: bool, monk
         (2**40, 12.5, float("inf")),
     ]
     logger.experiment.close()
+
+
+def test_rows_keep_their_place_among_what_is_still_queued(tmp_path: Path) -> None:
+    logger = RunLogger(tmp_path)
+    for step in range(300):
+        logger.log_metrics({"val/acc": 0.5}, step)
+    write_rows(logger, [Row(300, 1.0, {"train/loss": 2.0})])
+    logger.log_metrics({"val/acc": 0.5}, step=301)
+    logger.close()
+    (file,) = events_files(tmp_path)
+    steps = [event.step for event in LegacyEventFileLoader(str(file)).Load() if event.HasField("summary")]
+    assert steps == list(range(302))

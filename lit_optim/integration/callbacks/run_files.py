@@ -41,6 +41,7 @@ class RunFiles(Callback):
         self._settings = settings
         self._hparams = hparams
         self._best: dict[str, dict[str, float]] = {}
+        self._epochs = 0
         self._began = time.monotonic()
 
     @property
@@ -71,6 +72,7 @@ class RunFiles(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say how far the run is."""
+        self._epochs = trainer.current_epoch + 1
         self._note_metrics(trainer)
         if trainer.is_global_zero:
             self._write_metrics("running", trainer)
@@ -98,7 +100,6 @@ class RunFiles(Callback):
         logger.log_text("plan", _as_code(plan_text(plan, _TEXT_WIDTH)))
         logger.log_text("config", _as_code(self._settings.get("config.yaml", "")))
         logger.log_figure("plan", picture)
-        self.folder.note(*self.folder.path.glob("events.out.tfevents.*"))
 
     def _note_metrics(self, trainer: Trainer) -> None:
         metrics = {
@@ -118,9 +119,7 @@ class RunFiles(Callback):
                 "final": {tag: value if math.isfinite(value) else None for tag, value in self.final.items()},
                 "best": self._best,
                 "steps": trainer.global_step,
-                "epochs": trainer.current_epoch
-                if status != "running"
-                else trainer.fit_loop.epoch_progress.current.processed,
+                "epochs": self._epochs,
                 "seconds": round(time.monotonic() - self._began, 3),
             }
         )

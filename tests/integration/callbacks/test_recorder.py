@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,20 @@ def adam_with_tensor_lr(model: torch.nn.Linear) -> Optimizer:  # the scheduler w
     return Adam(model.parameters(), lr=torch.tensor(0.1), foreach=False)
 
 
+class Listening(Logger):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+
+    name = version = "listening"
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((step, metrics))
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 @pytest.mark.parametrize("make", [two_groups, adam, adam_with_tensor_lr])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_each_step_is_there_once_with_the_values_of_a_plain_loop(
@@ -168,6 +183,33 @@ def test_rows_are_brought_out_in_batches(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(recorder_module, "write_rows", lambda logger, rows: batches.append(len(rows)))
     trainer(RunLogger(tmp_path), Recorder(flush_every=4)).fit(Tiny(), Batches())
     assert batches == [4, 3] * EPOCHS, "every 4 steps, and what is left at the end of an epoch"
+
+
+def test_a_tensor_lr_stays_on_its_device_until_rows_are_written(tmp_path: Path) -> None:
+    recorder, lrs = Recorder(), []
+
+    class Looking(Callback):
+        def on_before_optimizer_step(self, *_: Any) -> None:
+            assert recorder._open is not None
+            lrs.append(recorder._open.values[0])
+
+    trainer(RunLogger(tmp_path), recorder, Looking()).fit(Tiny(adam_with_tensor_lr), Batches())
+    assert {type(lr) for lr in lrs} == {Tensor}
+
+
+def test_a_strategy_that_accumulates_inside_its_step_has_one_row_a_real_step() -> None:
+    recorder = Recorder()
+    logger = Listening()
+    optimizer = two_groups(layer())
+    strategy = SimpleNamespace(loggers=[logger], is_global_zero=True, optimizers=[optimizer], world_size=1)
+    strategy.global_step, strategy.accumulate_grad_batches = 0, 2
+    recorder.on_train_start(strategy, None)  # type: ignore[arg-type]
+    for batch_idx in range(4):
+        recorder.on_before_optimizer_step(strategy, None, optimizer)  # type: ignore[arg-type]
+        strategy.global_step += batch_idx % 2
+        recorder.on_train_batch_end(strategy, None, {"loss": torch.tensor(batch_idx / 2)}, None, batch_idx)  # type: ignore[arg-type]
+    recorder.on_train_end(strategy, None)  # type: ignore[arg-type]
+    assert [(step, row["train/loss"]) for step, row in logger.rows] == [(0, 0.5), (1, 2.5)]
 
 
 def test_rows_carry_the_time_of_their_step_not_of_their_writing(
@@ -260,20 +302,6 @@ def test_without_a_logger_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(recorder_module, "batch_loss", never)
     monkeypatch.setattr(Recorder, "_read", never)
     trainer(False, Recorder()).fit(Tiny(), Batches())
-
-
-class Listening(Logger):
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[tuple[int | None, dict[str, float]]] = []
-
-    name = version = "listening"
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self.rows.append((step, metrics))
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        pass
 
 
 def test_other_loggers_hear_the_same_rows(tmp_path: Path) -> None:
