@@ -44,21 +44,19 @@ def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, LRScheduler]:
         }
         for group in plan.groups
     ]
-    optimizer = traits.optimizer(groups, **_common(plan, traits), **_execution(plan, traits, groups))
+    optimizer = traits.optimizer(groups, **_defaults(plan, traits), **_execution(plan, traits, groups))
     if optimizer.defaults.get("fused"):
         # GradScaler then unscales before the step: clipping works, and a skipped step never reaches its hooks.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer, PlanScheduler(optimizer, plan)
 
 
-def _common(plan: Plan, traits: Traits) -> dict[str, Any]:
-    """What all groups share, as constructor arguments: the class checks it, and its ``defaults`` tell the truth."""
-    first, *others = plan.groups
-    return {
-        name: value
-        for name, value in first.hyperparameters.items()
-        if name in traits.arguments and all(group.hyperparameters[name] == value for group in others)
-    }
+def _defaults(plan: Plan, traits: Traits) -> dict[str, Any]:
+    """The first group's values as constructor arguments; each group carries all of its own beside them.
+
+    What the groups share would not do: the class may refuse ``nesterov`` without the ``momentum`` that differs.
+    """
+    return {name: value for name, value in plan.groups[0].hyperparameters.items() if name in traits.arguments}
 
 
 def _execution(plan: Plan, traits: Traits, groups: list[dict[str, Any]]) -> dict[str, Any]:

@@ -85,11 +85,15 @@ class Cascade:
         traits = self.classes[chooser]
         values: dict[str, Any] = dict(traits.defaults)
         origins: dict[str, str] = {}
+        said: list[tuple[str, Mapping[str, Any]]] = [(f"rules.{rule.name}", rule.values) for rule in rules]
         if traits.optimizer is self.classes[DEFAULT].optimizer:
             own = {name: value for name, value in self.recipe.values.items() if name not in EXECUTION}
-            self._assign(values, origins, own, "optimizer", traits)
-        for rule in rules:
-            self._assign(values, origins, rule.values, f"rules.{rule.name}", traits)
+            said.insert(0, ("optimizer", own))
+        beside = _sound({name: value for _, new in said for name, value in new.items()}, traits)
+        for key, new in said:
+            self._assign(values, origins, new, key, traits, beside)
+        written = {name: values[name] for name in origins}
+        values = {**traits.defaults_beside(written), **written}
         shaped = {origin.split(".")[1] for origin in origins.values() if origin.startswith("rules.")}
         for rule in rules:
             for name, factor in rule.multiply.items():
@@ -125,14 +129,28 @@ class Cascade:
                 self.note(key, problem, given=repr(factor), remedy="correct the factor")
 
     def _assign(
-        self, values: dict[str, Any], origins: dict[str, str], new: Mapping[str, Any], key: str, traits: Traits
+        self,
+        values: dict[str, Any],
+        origins: dict[str, str],
+        new: Mapping[str, Any],
+        key: str,
+        traits: Traits,
+        beside: Mapping[str, Any],
     ) -> None:
+        """Set what one place says.
+
+        A value is wrong if the class refuses it alone, with the values of its place, and ``beside`` all that are said:
+        SGD, for one, takes ``nesterov`` only with a momentum, which may stand in another rule.
+        """
+        so_far = {**values, **_sound(new, traits)}
         for name, value in new.items():
             if name not in values:
                 self.note_unknown(f"{key}.{name}", name, value, traits)
                 continue
             wrong = traits.refusal({name: tuples(value)})
-            if wrong is not None:
+            if wrong is not None and all(
+                traits.refusal({**others, name: tuples(value)}) is not None for others in (so_far, beside)
+            ):
                 remedy = "drop the quotes, and write 1.0e-3 for 1e-3" if _is_number(value) else "correct the value"
                 problem = f"{dotted_name(traits.optimizer)} refuses this: {wrong}"
                 self.note(f"{key}.{name}", problem, given=repr(value), remedy=remedy)
@@ -158,6 +176,15 @@ def tuples(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: tuples(item) for name, item in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _sound(values: Mapping[str, Any], traits: Traits) -> dict[str, Any]:
+    """The values that the class has and takes, each by itself."""
+    return {
+        name: tuples(value)
+        for name, value in values.items()
+        if name in traits.defaults and traits.refusal({name: tuples(value)}) is None
+    }
 
 
 def _is_number(value: object) -> bool:

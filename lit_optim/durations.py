@@ -118,7 +118,9 @@ def _unit_length(unit: str, duration: Duration, horizon: Horizon, key: str) -> f
 
 def _malformed(duration: object, key: str) -> Mistake:
     remedy = "add a unit"
-    if isinstance(duration, float) and 0 < duration <= 1:
+    if isinstance(duration, int):
+        remedy = "write 0 or more steps"
+    elif isinstance(duration, float) and 0 < duration <= 1:
         remedy = f"write {duration * 100:g}% for that share of the run"
     elif isinstance(duration, str) and duration.strip().isdigit():
         remedy = f"write {duration.strip()} without quotes, or {duration.strip()}steps"

@@ -96,8 +96,10 @@ class Plan:
             return by_name[of_rule[0]]
         if of_rule:
             raise PlanError(Mistake(name, "the rule has several groups", allowed=of_rule, remedy="name one of them"))
-        names = (*by_name, *self.rules)
-        raise PlanError(Mistake(name, "no such group or rule", given=name, allowed=names, nearest=nearest(name, names)))
+        names = tuple(dict.fromkeys([*by_name, *self.rules]))
+        near = nearest(name, names)
+        remedy = "name one of these"
+        raise PlanError(Mistake(name, "no such group or rule", allowed=names, nearest=near, remedy=remedy))
 
     def curve(self, name: str, hyperparameter: str) -> np.ndarray:
         """The values that every step of the run uses.
@@ -115,8 +117,8 @@ class Plan:
         import numpy as np
 
         group = self.group(name)
-        if not isinstance(group.hyperparameters.get(hyperparameter), (int, float)):
-            numbers = [name for name, value in group.hyperparameters.items() if isinstance(value, (int, float))]
+        numbers = [name for name, value in group.hyperparameters.items() if _is_number(value)]
+        if hyperparameter not in numbers:
             near = nearest(hyperparameter, numbers)
             problem = f"group {group.name!r} has no number {hyperparameter!r}"
             raise PlanError(
@@ -215,6 +217,10 @@ def span(curve: Curve, horizon: Horizon) -> Span:
     return Span(start, min(values.values()), max(values.values()), values[total - 1])
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _tuples(value: Any) -> Any:
     """Lists as tuples, throughout: what JSON makes of a plan's tuples, undone."""
     if isinstance(value, dict):
@@ -231,7 +237,7 @@ def _differences(old: Plan, new: Plan) -> Iterator[str]:
     groups, others = ({group.name: group for group in plan.groups} for plan in (old, new))
     yield from (f"{name}: group removed" for name in groups if name not in others)
     yield from (f"{name}: group added" for name in others if name not in groups)
-    for name in groups.keys() & others.keys() if len(groups) < 2 else [name for name in groups if name in others]:
+    for name in (name for name in groups if name in others):
         yield from _group_differences(groups[name], others[name])
     moved: dict[tuple[str, str], int] = {}
     before, after = _places(old), _places(new)
@@ -241,6 +247,13 @@ def _differences(old: Plan, new: Plan) -> Iterator[str]:
             moved[move] = moved.get(move, 0) + 1
     for (source, target), count in moved.items():
         yield f"{count} tensor{'s' * (count != 1)} moved from {source} to {target}"
+    if not moved and [*before] != [*after]:
+        yield "parameters: the same, in another order"
+    if old.frozen_numel != new.frozen_numel:
+        yield f"frozen: {old.frozen_numel:,} → {new.frozen_numel:,} parameters"
+    for name in ("tied", "rules"):
+        if getattr(old, name) != getattr(new, name):
+            yield f"{name}: {_shown(getattr(old, name))} → {_shown(getattr(new, name))}"
 
 
 def _places(plan: Plan) -> dict[str, str]:
@@ -249,7 +262,15 @@ def _places(plan: Plan) -> dict[str, str]:
     return held | dict.fromkeys(plan.frozen, "frozen")
 
 
+def _shown(names: Mapping[str, Any] | tuple[str, ...]) -> str:
+    return json.dumps(names) if names else "none"
+
+
 def _group_differences(old: Group, new: Group) -> Iterator[str]:
+    if old.numel != new.numel:
+        yield f"{old.name}: {old.numel:,} → {new.numel:,} parameters"
+    if old.rules != new.rules:
+        yield f"{old.name}: shaped by {_shown(old.rules)} → {_shown(new.rules)}"
     if old.optimizer != new.optimizer:
         yield f"{old.name}: optimizer {old.optimizer} → {new.optimizer}"
     for kind in ("hyperparameters", "schedules"):

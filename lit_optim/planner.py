@@ -19,7 +19,7 @@ from lit_optim.recipe import Recipe, Rule
 from lit_optim.schedules import Curve, Schedule
 from lit_optim.selection import Entry, entries_of, select
 from lit_optim.targets import dotted_name, instantiate
-from lit_optim.traits import EXECUTION
+from lit_optim.traits import EXECUTION, Traits
 
 __all__ = ["make_plan"]
 
@@ -64,6 +64,7 @@ class _Planner:
         self.warnings: list[str] = []
         self.frozen = [entry for entry in entries if not entry.parameter.requires_grad]
         self.trained = [entry for entry in entries if entry.parameter.requires_grad]
+        self.execution = {name: value for name, value in recipe.values.items() if name in EXECUTION}
         self.cascade = Cascade(recipe, self.mistakes)
 
     def plan(self) -> Plan | None:
@@ -72,16 +73,19 @@ class _Planner:
         matching = self._matching_rules()
         if DEFAULT not in self.cascade.classes or not self.trained:
             return None
-        unmatched = {(index,) for index in range(len(self.recipe.rules))} - set(matching)
+        matched = {index for rules in matching for index in rules}
+        unmatched = [(index,) for index in range(len(self.recipe.rules)) if index not in matched]
         settled = {
-            rules: self.cascade.settle([self.recipe.rules[i] for i in rules]) for rules in {(), *matching, *unmatched}
+            rules: self.cascade.settle([self.recipe.rules[i] for i in rules])
+            for rules in dict.fromkeys([(), *matching, *unmatched])
         }
         merged, home = self._merge(matching, settled)
         self._check_groups(merged)
         self._check_top_schedules(merged)
         self._check_classes(merged)
+        self._check_execution(merged[0].settled.traits)
         groups = self._groups(merged)
-        self._warn_of_idle_rules(settled)
+        self._warn_of_idle_rules({rules: settled[rules] for rules in home})
         return Plan(
             groups=tuple(groups),
             horizon=self.horizon,
@@ -93,7 +97,7 @@ class _Planner:
                 for index, rule in enumerate(self.recipe.rules)
             },
             warnings=tuple(self.warnings),
-            execution={name: value for name, value in self.recipe.values.items() if name in EXECUTION},
+            execution=self.execution,
         )
 
     def _check_parameters(self) -> None:
@@ -201,6 +205,21 @@ class _Planner:
                 problem = f"{dotted_name(classes[0])} holds one param group, this recipe makes {len(merged)}: {wrong}"
                 self._note("rules", problem, remedy="remove the rules (rules=none), or choose another class")
 
+    def _check_execution(self, traits: Traits) -> None:
+        """Refuse what would only come to light when the optimizer is built."""
+        known = tuple(name for name in EXECUTION if name in traits.arguments)
+        for name, value in self.execution.items():
+            if name not in known:
+                problem = f"{dotted_name(traits.optimizer)} has no argument {name!r}"
+                self._note(f"optimizer.{name}", problem, given=repr(value), allowed=known, remedy="remove it")
+            elif not isinstance(value, bool):
+                self._note(f"optimizer.{name}", "true or false is needed", given=repr(value), remedy="correct it")
+        wrong = traits.refusal({name: value for name, value in self.execution.items() if name in known})
+        if wrong is not None:
+            given = ", ".join(f"{name}={value}" for name, value in self.execution.items())
+            problem = f"{dotted_name(traits.optimizer)} refuses this: {wrong}"
+            self._note("optimizer", problem, given=given, remedy=f"keep one of {', '.join(self.execution)}")
+
     def _check_schedule(self, one: _Merged, name: str) -> None:
         settled = one.settled
         key, start = settled.schedule_origins[name], settled.hyperparameters[name]
@@ -225,8 +244,8 @@ class _Planner:
                 return
         if start == 0 and reached.peak > 0 and name in settled.origins:
             self.warnings.append(
-                f"{key} takes {name} of {_few(one.entries)} from the 0 that {settled.origins[name]} sets "
-                f"to {reached.peak:g}; final_factor in place of final_value, or a schedule of null in the rule, leaves it at 0"
+                f"{key} takes {name} of {_few(one.entries)} from the 0 that {settled.origins[name]} sets to "
+                f"{reached.peak:g}; final_factor in place of final_value, or a schedule of null in the rule, keeps it 0"
             )
 
     def _reached(self, node: Mapping[str, Any], start: float, key: str) -> Span | None:
@@ -250,13 +269,18 @@ class _Planner:
             )
         return None
 
-    def _warn_of_idle_rules(self, settled: Mapping[tuple[int, ...], Settled]) -> None:
-        at_work = {name for ends in settled.values() if not ends.same(settled[()]) for name in ends.shaped_by}
-        self.warnings += [
-            f"rules.{rule.name} changes nothing: later rules override it, or the defaults say the same"
-            for rule in self.recipe.rules
-            if rule.name not in at_work
-        ]
+    def _warn_of_idle_rules(self, reached: Mapping[tuple[int, ...], Settled]) -> None:
+        """A rule is idle where every parameter that it matches would end the same without it."""
+        aside = Cascade(self.recipe, [])  # what is wrong without a rule is nobody's mistake
+        for index, rule in enumerate(self.recipe.rules):
+            if all(
+                ends.same(aside.settle([self.recipe.rules[i] for i in rules if i != index]))
+                for rules, ends in reached.items()
+                if index in rules
+            ):
+                self.warnings.append(
+                    f"rules.{rule.name} changes nothing: later rules override it, or the defaults say the same"
+                )
 
     def _note(self, key: str, problem: str, **more: Any) -> None:
         self.mistakes.append(Mistake(key, problem, **more))

@@ -106,6 +106,7 @@ def _plain(config: Any) -> Any:
     """Plain containers out of whatever the user has."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         if isinstance(config, (str, Path)):
@@ -118,6 +119,9 @@ def _plain(config: Any) -> Any:
         if not OmegaConf.is_config(config):
             config = OmegaConf.create(dict(config)) if isinstance(config, Mapping) else config
         return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    except (YAMLError, OSError) as error:  # OmegaConf raises the latter for a file that holds a bare value
+        problem = f"this is not a recipe in YAML: {' '.join(str(error).split())}"
+        raise RecipeError(Mistake("recipe", problem, given=str(config), remedy="mend the file")) from error
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", None) or "recipe")
         raise RecipeError(
@@ -165,7 +169,7 @@ class _Reader:
         if node.get("optimizer") is not None:
             optimizer, values = self._optimizer(node["optimizer"], f"{key}.optimizer")
         own = {name: value for name, value in node.items() if name not in _RULE_KEYS}
-        for twice in own.keys() & values.keys():
+        for twice in (name for name in own if name in values):
             self._note(
                 f"{key}.{twice}", "set here and under the rule's optimizer", given=repr(own[twice]), remedy="keep one"
             )
@@ -212,11 +216,10 @@ class _Reader:
             )
             target = None
         values = {str(name): value for name, value in node.items() if name != "_target_"}
-        for name in values:
+        for name in [*values]:
             if name.startswith("_") and name.endswith("_"):
                 remedy = "remove it: the planner, not Hydra, builds the optimizer"
                 self._note(f"{key}.{name}", "not a hyperparameter", given=repr(values.pop(name)), remedy=remedy)
-                break
         return target, values
 
     def _schedule(self, node: Any, key: str) -> dict[str, Settings | None]:

@@ -26,7 +26,7 @@ def plan_text(plan: Plan, width: int | None = None) -> str:
         width: Characters a line; the terminal's if not given.
     """
     rows = table([*_FACTS, *_shown(plan)], _rows(plan), width)
-    return "\n".join([rows, _totals(plan), *(f"warning: {warning}" for warning in plan.warnings)])
+    return "\n".join([rows, "", _totals(plan), *(f"warning: {warning}" for warning in plan.warnings)])
 
 
 def save_figure(plan: Plan, path: Path) -> None:
@@ -50,17 +50,17 @@ def save_figure(plan: Plan, path: Path) -> None:
             axes.text(0.5, 0.5, "a run without a known end", ha="center", transform=axes.transAxes)
             continue
         steps = _drawn_steps(int(plan.horizon.total_steps))
-        drawn = []
+        curves: dict[tuple[float, ...], list[str]] = {}  # groups that move alike share a line
         for group in holders:
             value = plan.bound(group).get(name)
             constant = group.hyperparameters[name]
-            drawn.append([value(step) if value else constant for step in steps])
-            axes.plot(steps, drawn[-1], label=group.name, drawstyle="default" if value else "steps-post")
-        positive = [value for values in drawn for value in values if value > 0]
-        tops = [max(values) for values in drawn if max(values, default=0) > 0]
-        if tops and min(positive) > 0 and max(tops) / min(tops) > 20:
+            curves.setdefault(tuple(value(step) if value else constant for step in steps), []).append(group.name)
+        for curve, names in curves.items():
+            axes.plot(steps, curve, label=", ".join(names))
+        tops = [max(curve) for curve in curves if max(curve) > 0]
+        if tops and max(tops) / min(tops) > 20:
             axes.set_yscale("log")
-        if len(holders) <= 12:
+        if len(curves) <= 12:
             axes.legend(fontsize="small")
     figure.savefig(path, dpi=110)
 

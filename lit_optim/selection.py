@@ -68,10 +68,8 @@ def entries_of(model: nn.Module) -> list[Entry]:
 
 
 def _walk(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
-    if isinstance(module, OptimizedModule):
-        module = module._orig_mod
-    if isinstance(module, (DataParallel, DistributedDataParallel)):
-        module = module.module
+    while isinstance(module, (OptimizedModule, DataParallel, DistributedDataParallel)):
+        module = module._orig_mod if isinstance(module, OptimizedModule) else module.module
     for name, parameter in module._parameters.items():
         if parameter is not None:
             yield prefix + name, parameter, module
@@ -136,7 +134,7 @@ def _by_name(pattern: str, entries: Sequence[Entry], key: str) -> set[int]:
 def _pattern(pattern: str) -> re.Pattern[str]:
     """The expression for a glob; the name of a module stands for all below it."""
     anchored = pattern.startswith("^")
-    glob = fnmatch.translate(pattern.removeprefix("^").removeprefix("*."))
+    glob = fnmatch.translate(pattern[1:] if anchored else pattern.removeprefix("*."))
     body = glob[: glob.rindex(")") + 1]  # without the end anchor
     start = "" if anchored else r"(?:.*?\.)?"
     return re.compile(rf"(?P<prefix>{start}){body}(?:\..*)?")

@@ -35,4 +35,4 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int | No
     console = Console(file=StringIO(), width=width, color_system=None, markup=False, highlight=False, emoji=False)
     with console.capture() as captured:
         console.print(grid)
-    return "\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines())
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n")

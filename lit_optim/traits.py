@@ -46,6 +46,14 @@ class Traits:
         beside = {name: value for name, value in settings.items() if name not in self.arguments}
         return self._error({"params": [_small(ndim) for ndim in ndims], **beside}, **arguments)
 
+    def defaults_beside(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """The class's own defaults where these values are said: LBFGS's ``max_eval`` follows its ``max_iter``."""
+        try:
+            optimizer = self.optimizer([_small(2)], **{n: v for n, v in said.items() if n in self.arguments})
+        except (ValueError, TypeError, RuntimeError):
+            return dict(self.defaults)  # the values are refused elsewhere
+        return {name: optimizer.defaults[name] for name in self.defaults}
+
     def refusal_of_groups(self) -> str | None:
         """Why the class would refuse more than one param group, or None where it takes them."""
         return self._error({"params": [_small(2)]}, {"params": [_small(2)]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,9 +14,9 @@ import hydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from lit_optim.cli.overrides import accept_new_keys
+from lit_optim.cli.overrides import accept_new_keys, overrides_first
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
 
 __all__ = ["NewFolders", "run_app"]
@@ -42,6 +43,14 @@ class NewFolders(Callback):
         """The noted ones from the folder of a job upwards, the job's own included where it is below one of them."""
         return {path for path in (folder, *folder.parents) if cls.noted & {path, *path.parents}}
 
+    @classmethod
+    def tidy(cls) -> None:
+        """Remove those of them that no job left anything in; a sweep's list of its jobs alone is nothing."""
+        for folder in sorted(cls.noted, key=lambda path: len(path.parts), reverse=True):
+            if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"multirun.yaml"}:
+                shutil.rmtree(folder)
+        cls.noted.clear()
+
     def _note(self, folder: Path) -> None:
         missing = [path for path in (folder.absolute(), *folder.absolute().parents) if not path.exists()]
         NewFolders.noted.update(missing)
@@ -53,7 +62,7 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     Args:
         arguments: Hydra's flags and overrides as typed.
         task: Gets the config; what it returns is the objective of a sweep.
-        extra: Overrides that go before the user's.
+        extra: Overrides that go behind the user's, and so win.
 
     Returns:
         0, or 1 where anything was refused or failed.
@@ -73,10 +82,12 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
             report(error)
         except Exception:
             traceback.print_exc()
+        finally:
+            os.environ[_FULL_ERROR] = "1"
         failures += 1
         return None
 
-    sys.argv = [typed[0], *extra, *accept_new_keys(arguments)]
+    sys.argv = [typed[0], *overrides_first([*accept_new_keys(arguments), *extra])]
     os.environ[_FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
         hydra.main(**_HYDRA)(guarded)()
@@ -89,6 +100,7 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     finally:
         _restore(asked_for_traceback)
         sys.argv = typed
+        NewFolders.tidy()
     return min(failures, 1)
 
 
@@ -145,11 +157,13 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
     if not key:
         return Mistake("config", message, remedy="lit-optim train --cfg job prints the config as it is composed")
     key = key.partition("@")[0]
+    given = next((argument for argument in arguments if argument.lstrip("+~").partition("=")[0] == key), None)
+    if isinstance(cause, ValidationError):  # the key is there, and takes another kind of value
+        return Mistake(key, _first_line(cause), given, remedy="correct the value")
     try:
         siblings = _names_beside(key, arguments)
     except (HydraException, OmegaConfBaseException):
         siblings = ()
-    given = next((argument for argument in arguments if argument.lstrip("+~").partition("=")[0] == key), None)
     problem = "there is no such key or config group" if isinstance(error, ConfigCompositionException) else message
     remedy = f"correct the name; +{key}=… adds a key that the config lacks"
     return Mistake(key, problem, given, siblings, nearest(key.rpartition(".")[2], siblings), remedy)

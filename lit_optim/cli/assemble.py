@@ -8,6 +8,7 @@ from typing import Any
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
@@ -98,6 +99,8 @@ def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Seque
     more = {"callbacks": list(callbacks), "logger": list(loggers) or False}
     if not any("checkpoint" in type(callback).__name__.lower() for callback in callbacks):
         more["enable_checkpointing"] = False
+    if not any(isinstance(callback, ProgressBar) for callback in callbacks):
+        more["enable_progress_bar"] = False
     trainer: Trainer = instantiate(node, (Trainer,), "trainer", nested=_INSIDE_TRAINER, **more)
     return trainer
 

@@ -13,7 +13,7 @@ from lit_optim.errors import ConfigError, Mistake
 
 __all__ = ["run"]
 
-_NO_FOLDER = ("hydra.run.dir=.", "hydra.callbacks=null")
+_NO_FOLDER = ("hydra.run.dir=.",)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_COMPARED = ("seed", "data", "model", "optimizer", "rules", "schedule", "trainer")
+
 
 def run(arguments: Sequence[str]) -> int:
     """The verb; every argument is Hydra's."""
@@ -45,7 +47,7 @@ def _train(config: DictConfig) -> float | None:
         seed_of(config)
         data = data_of(config)
         module = module_of(config, data)
-        files = RunFiles(folder, _settings(config), _flat(OmegaConf.to_container(config, resolve=True)))
+        files = RunFiles(folder, _settings(config), _hparams(config))
         trainer = trainer_of(config, [*callbacks_of(config), files], loggers_of(config))
         _check_sweep(trainer)
         start_from = _starting_point(config, module)
@@ -77,6 +79,12 @@ def _settings(config: DictConfig) -> dict[str, str]:
         "hydra.yaml": OmegaConf.to_yaml(whole),
         "overrides.yaml": OmegaConf.to_yaml(HydraConfig.get().overrides.task),
     }
+
+
+def _hparams(config: DictConfig) -> dict[str, Any]:
+    """What may differ between two runs that are worth comparing: no paths, nothing twice."""
+    parts = {part: OmegaConf.to_container(config, resolve=True)[part] for part in _COMPARED}  # type: ignore[index, call-overload]
+    return {name: value for name, value in _flat(parts).items() if name != "data.seed"}
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -116,10 +124,10 @@ def _starting_point(config: DictConfig, module: LightningModule) -> str | None:
             raise RunError(Mistake(key, "no such checkpoint", given=str(path), nearest=near, remedy="correct the path"))
         try:
             weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-            if key == "weights":
-                module.load_state_dict(weights)
+            module.load_state_dict(weights, strict=module.strict_loading)
         except Exception as error:
-            problem = f"this checkpoint can't be used: {type(error).__name__}: {str(error).splitlines()[0]}"
+            said = ": ".join([type(error).__name__, *str(error).splitlines()[:2]])
+            problem = f"this checkpoint can't be used: {said}"
             raise RunError(Mistake(key, problem, given=str(path), remedy="give a checkpoint of this model")) from error
     return str(given["ckpt"]) if "ckpt" in given else None
 

@@ -50,7 +50,7 @@ class IdxDataModule(InMemoryDataModule):
     def __init__(
         self,
         root: str | PathLike[str] | None = None,
-        batch_size: int = 128,
+        batch_size: int = 64,
         eval_batch_size: int = 1024,
         seed: int = 0,
     ) -> None:

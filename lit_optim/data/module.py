@@ -51,7 +51,7 @@ class InMemoryDataModule(LightningDataModule, ABC):
     out_dim: ClassVar[int]
     """Classes."""
 
-    def __init__(self, batch_size: int = 128, eval_batch_size: int = 1024, seed: int = 0) -> None:
+    def __init__(self, batch_size: int = 64, eval_batch_size: int = 1024, seed: int = 0) -> None:
         super().__init__()
         mistakes = (
             *wrong_count("data.batch_size", batch_size, 1),

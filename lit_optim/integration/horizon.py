@@ -26,7 +26,12 @@ def fitting_horizon(trainer: Trainer) -> Horizon:
     """
     if trainer.train_dataloader is None:
         trainer.fit_loop.setup_data()
-    return _horizon(trainer, trainer.num_training_batches, trainer.train_dataloader)
+    horizon = _horizon(trainer, trainer.num_training_batches, trainer.train_dataloader)
+    if trainer.ckpt_path is not None:
+        # A loader gets its saved position back where Lightning sets the data up, once, and now is too early: the loops'
+        # state is read after configure_optimizers. So let it be set up again.
+        trainer.fit_loop._combined_loader = None
+    return horizon
 
 
 def planned_horizon(trainer: Trainer, data: LightningDataModule) -> Horizon:
@@ -77,11 +82,13 @@ def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:
 
 def _batches_of_one_rank(loader: Any, world_size: int) -> float:
     """Batches an epoch; Lightning gives a plain DataLoader a DistributedSampler, which shares the samples out."""
-    if not isinstance(loader, Sized):
+    try:
+        batches = len(loader)
+    except (TypeError, NotImplementedError):  # a stream; a DataLoader over one has a __len__ that raises
         return math.inf
     if world_size == 1 or not isinstance(loader, DataLoader) or not isinstance(loader.dataset, Sized):
-        return len(loader)
+        return batches
     if loader.batch_size is None or isinstance(loader.sampler, DistributedSampler):
-        return len(loader)
+        return batches
     samples = math.ceil(len(loader.dataset) / world_size)
     return samples // loader.batch_size if loader.drop_last else math.ceil(samples / loader.batch_size)

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from lit_optim.cli.app import NewFolders, report, run_app, unwritable
+from lit_optim.errors import ConfigError, Mistake, PlanError
+
+HERE = "hydra.run.dir=."
+
+
+def test_calls_the_task_with_the_composed_config() -> None:
+    seen: list[DictConfig] = []
+    assert run_app(["optimizer=sgd", "seed=3"], seen.append, extra=[HERE]) == 0
+    [config] = seen
+    assert (config.seed, config.optimizer._target_) == (3, "torch.optim.SGD")
+
+
+def test_what_goes_before_hydra_wins_over_the_user() -> None:
+    seen: list[DictConfig] = []
+    assert run_app(["seed=3"], seen.append, extra=[HERE, "seed=4"]) == 0
+    assert seen[0].seed == 4
+
+
+def test_the_task_sees_the_command_line_as_it_was_typed() -> None:
+    typed, seen = list(sys.argv), []
+    assert run_app(["seed=3"], lambda config: seen.append(list(sys.argv)), extra=[HERE]) == 0
+    assert seen == [typed]
+    assert sys.argv == typed
+
+
+def test_the_working_directory_is_importable(tmp_path: Path) -> None:
+    run_app(["--cfg", "job"], lambda config: None)
+    assert sys.path[0] == str(tmp_path)
+    run_app(["--cfg", "job"], lambda config: None)
+    assert sys.path.count(str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("value", [None, "0", "1"])
+def test_the_wish_for_a_traceback_reaches_the_task_and_stays(
+    monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", value)
+    seen: list[str | None] = []
+    assert run_app([], lambda config: seen.append(os.environ.get("HYDRA_FULL_ERROR")), extra=[HERE]) == 0
+    assert seen == [value]
+    assert os.environ.get("HYDRA_FULL_ERROR") == value
+    assert run_app(["optimizer=nope"], lambda config: None) == 1
+    assert os.environ.get("HYDRA_FULL_ERROR") == value
+
+
+def refuse(config: DictConfig) -> None:
+    raise PlanError(Mistake("rules.a", "this can't be", remedy="think again"))
+
+
+def test_a_refusal_is_told_without_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app([], refuse, extra=[HERE]) == 1
+    assert capsys.readouterr().err == "lit-optim: PlanError\nrules.a: this can't be\n    fix:     think again\n"
+
+
+def test_a_refusal_comes_with_its_traceback_where_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert run_app([], refuse, extra=[HERE]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback (most recent call last)")
+    assert "in refuse" in err
+    assert err.endswith("    fix:     think again\n")
+
+
+def test_a_fault_of_the_program_is_told_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(config: DictConfig) -> None:
+        raise ZeroDivisionError("a bug")
+
+    assert run_app([], fail, extra=[HERE]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "ZeroDivisionError: a bug" in err
+
+
+def test_an_interrupt_is_not_swallowed() -> None:
+    def stop(config: DictConfig) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_app([], stop, extra=[HERE])
+
+
+@pytest.mark.parametrize(("rank", "told"), [("0", 1), ("1", 0)])
+def test_of_several_processes_one_tells(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str, told: int
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    report(ConfigError(Mistake("a", "b")))
+    assert capsys.readouterr().err.count("lit-optim: ConfigError") == told
+
+
+def test_every_job_of_a_sweep_runs_and_one_failure_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[int] = []
+
+    def task(config: DictConfig) -> None:
+        seen.append(config.seed)
+        if config.seed != 2:
+            refuse(config)
+
+    assert run_app(["-m", "seed=1,2,3"], task) == 1
+    assert seen == [1, 2, 3]
+    assert capsys.readouterr().err.count("lit-optim: PlanError") == 2
+
+
+def test_notes_the_folders_that_a_launch_makes(tmp_path: Path) -> None:
+    there, seen = tmp_path / "there", []
+    there.mkdir()
+    run_app(
+        ["hydra.run.dir=there/a/b"],
+        lambda config: seen.extend([NewFolders.of(there / "a" / "b"), NewFolders.of(there)]),
+    )
+    assert seen == [{there / "a", there / "a" / "b"}, set()]
+
+
+def test_of_a_sweep_the_jobs_folders_are_new_too(tmp_path: Path) -> None:
+    sweep, seen = tmp_path / "sweep", []
+    run_app(["-m", "seed=1,2", "hydra.sweep.dir=sweep"], lambda config: seen.append(NewFolders.of(sweep / "1")))
+    assert seen == [{sweep, sweep / "1"}] * 2
+
+
+def test_a_sweep_that_was_refused_throughout_leaves_nothing(tmp_path: Path) -> None:
+    def task(config: DictConfig) -> None:
+        for job in (tmp_path / "runs").rglob("[01]"):
+            job.rmdir()  # as a refused run does
+
+    assert run_app(["-m", "seed=1,2"], task) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_that_left_something_stays_with_its_list_of_jobs(tmp_path: Path) -> None:
+    def task(config: DictConfig) -> None:
+        [job, *_] = sorted((tmp_path / "mine").rglob("0"))
+        (job / "result.txt").write_text("kept")
+
+    assert run_app(["-m", "seed=1,2", "hydra.sweep.dir=mine"], task) == 0
+    assert (tmp_path / "mine" / "multirun.yaml").exists()
+    assert (tmp_path / "mine" / "0" / "result.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device", "/x/y"), ("No space left on device", "/x/y")),
+        (PermissionError(13, "Permission denied", "/x"), ("Permission denied", "/x")),
+        (OSError("odd"), ("odd",)),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_told_by_its_key(error: OSError, says: tuple[str, ...]) -> None:
+    text = str(unwritable(error))
+    assert text.startswith("hydra.run.dir: the run's folder can't be written")
+    for words in says:
+        assert words in text
+
+
+def test_the_names_beside_an_unknown_key_are_those_of_the_other_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["data=mnist", "data.rot=x"], lambda config: None) == 1
+    err = capsys.readouterr().err
+    assert "nearest: root" in err
+    assert "+data.rot=" in err
+
+
+@pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--help"], ["--info", "config"]])
+def test_hydras_own_flags_do_not_run_the_task(arguments: list[str]) -> None:
+    seen: list[Any] = []
+    assert run_app(arguments, seen.append) == 0
+    assert seen == []
+
+
+def test_an_unknown_flag_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["--nope"], lambda config: None) == 2
+    assert "--nope" in capsys.readouterr().err

@@ -1,0 +1,89 @@
+"""Two gloo ranks train what one process does on the same global batches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+# whole batches only: what is left at an epoch's end can't be shared out evenly
+COMMON = ("data=digits", "trainer.max_epochs=2", "trainer.limit_train_batches=11", "model.hidden_dims=[16]")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process, batches of 128; in a process of its own, as the others are."""
+    import subprocess
+    import sys
+
+    folder = tmp_path_factory.mktemp("alone")
+    subprocess.run(
+        [sys.executable, "-m", "lit_optim", "train", *COMMON, "data.batch_size=128", "hydra.run.dir=run"],
+        cwd=folder, check=True, timeout=120, capture_output=True,
+    )  # fmt: skip
+    return folder / "run"
+
+
+def state_of(run: Path) -> dict[str, Any]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def check_same(run: Path, alone: Path) -> None:
+    ours, theirs = state_of(run), state_of(alone)
+    assert ours["global_step"] == theirs["global_step"] == 22
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    for name, tensor in theirs["state_dict"].items():
+        torch.testing.assert_close(ours["state_dict"][name], tensor, rtol=1e-4, atol=1e-5)
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    metrics, reference = (json.loads((folder / "metrics.json").read_text()) for folder in (run, alone))
+    assert metrics["status"] == "finished"
+    assert metrics["final"] == {tag: pytest.approx(value, abs=1e-4) for tag, value in reference["final"].items()}
+    assert (run / "plan.json").read_text() == (alone / "plan.json").read_text()
+    losses, others = (
+        [point.value for point in EventAccumulator(str(folder)).Reload().Scalars("train/loss")]
+        for folder in (run, alone)
+    )
+    assert losses == pytest.approx(others, rel=1e-3)
+
+
+STRATEGIES = {
+    "ddp": ("trainer=ddp_cpu",),
+    "fsdp": ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2"),
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_ranks_end_with_the_weights_of_one_process(
+    process: Any, tmp_path: Path, alone: Path, strategy: str
+) -> None:
+    ended = process("train", *STRATEGIES[strategy], *COMMON, "data.batch_size=64", timeout=180)
+    assert ended.code == 0, ended.err
+    [run] = (tmp_path / "runs" / "default").iterdir()  # one folder for both
+    check_same(run, alone)
+    assert ended.out.count("dashboard  tensorboard --logdir runs") == 1
+    assert ended.out.count(" optimizer steps, ") == 1  # the plan, once
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_refusal_is_told_once_and_ends_every_rank(process: Any, tmp_path: Path) -> None:
+    ended = process("train", "trainer=ddp_cpu", *COMMON, "rules.a.match=nope", "rules.a.lr=1", timeout=120)
+    assert ended.code == 1
+    assert ended.err.count("lit-optim: PlanError") == 1
+    assert "rules.a.match" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("trainer", ["gpu", "ddp", "fsdp"])
+def test_a_gpu_that_is_not_there_is_told(lit_optim_: Any, tmp_path: Path, trainer: str) -> None:
+    ended = lit_optim_("train", *COMMON, f"trainer={trainer}")
+    assert ended.code == 1
+    assert "trainer" in ended.err
+    assert "gpu" in ended.err.lower()
+    assert "Traceback" not in ended.err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,146 @@
+"""The YAML files: each says what it is for, its command composes, and each experiment trains."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lit_optim.conf
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import lit_optim as lo
+from lit_optim.cli.overrides import accept_new_keys
+
+CONF = Path(lit_optim.conf.__file__).parent
+FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
+EXPERIMENTS = [Path(name).stem for name in FILES if name.startswith("experiment/")]
+TINY = ("data=digits", "data.batch_size=256", "model.hidden_dims=[8,8]", "test=false", "trainer.max_epochs=2")
+
+
+@pytest.fixture
+def composed() -> Iterator[Any]:
+    """Composes as the command does."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("lit_optim.conf", version_base="1.3"):
+        yield lambda overrides: hydra.compose("config", overrides=accept_new_keys(overrides))
+
+
+def comments(name: str) -> list[str]:
+    lines = [line for line in (CONF / name).read_text().splitlines() if line != "# @package _global_"]
+    return [line.removeprefix("# ") for line in lines[:2]]
+
+
+def test_there_are_files() -> None:
+    assert {"config.yaml", "experiment/step_lr.yaml", "optimizer/adamw.yaml", "trainer/fsdp.yaml"} <= {*FILES}
+    assert {"tutorial_sgd", "tutorial_momentum", "tutorial_adam", "tutorial_rmsprop", "tutorial_adagrad", "layer_lrs",
+            "step_lr"} <= {*EXPERIMENTS}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_opens_with_what_it_is_for_and_a_command_that_composes(name: str, composed: Any) -> None:
+    purpose, command = comments(name)
+    assert purpose.endswith((".", ")."))
+    assert len(purpose) > 10
+    program, verb, *overrides = shlex.split(command)
+    assert (program, verb) == ("lit-optim", "train")
+    config = composed(overrides)
+    if name != "config.yaml":
+        group, _, choice = name.removesuffix(".yaml").partition("/")
+        plain = composed([f"{group}={choice}"])
+        chosen = composed([override for override in overrides if override.startswith(f"{group}=")])
+        default = OmegaConf.load(CONF / "config.yaml").defaults
+        assert chosen == plain or {group: choice} in OmegaConf.to_container(default)
+    assert set(config) >= {"optimizer", "rules", "schedule", "model", "data", "trainer", "callbacks", "logger"}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_says_what_it_shows(name: str, composed: Any) -> None:
+    purpose, command = comments(f"experiment/{name}.yaml")
+    assert purpose.startswith("Shows ")
+    assert command == f"lit-optim train experiment={name}"
+    assert composed([f"experiment={name}"]).name == name
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_trains_in_a_folder_of_its_own(lit_optim_: Any, tmp_path: Path, name: str) -> None:
+    ended = lit_optim_("train", f"experiment={name}", *TINY)
+    assert ended.code == 0, ended.err
+    [run] = (tmp_path / "runs" / name).iterdir()
+    assert json.loads((run / "metrics.json").read_text())["status"] == "finished"
+    plan = lo.Plan.from_json((run / "plan.json").read_text())
+    scalars = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    for group in plan.groups:
+        lrs = [point.value for point in scalars.Scalars(f"lr/{group.name}")]
+        np.testing.assert_array_equal(np.float32(lrs), np.float32(plan.curve(group.name, "lr")))
+    check = CHECKS[name]
+    check(plan)
+
+
+def is_plain(optimizer: str, **values: float) -> Any:
+    def check(plan: lo.Plan) -> None:
+        [group] = plan.groups
+        assert group.optimizer == f"torch.optim.{optimizer}"
+        assert group.hyperparameters.items() >= values.items()
+        assert group.schedules == {}
+
+    return check
+
+
+def check_layer_lrs(plan: lo.Plan) -> None:
+    base, special = plan.groups
+    assert (base.hyperparameters["lr"], special.hyperparameters["lr"]) == (0.0001, 0.001)
+    assert special.name == "special"
+    assert special.parameters == ("net.layer.4.weight", "net.layer.4.bias")
+    assert len(base.parameters) == 4
+
+
+def check_step_lr(plan: lo.Plan) -> None:
+    lrs = plan.curve("default", "lr")
+    total = int(plan.horizon.total_steps)
+    first, second = round(total * 0.5), round(total * 0.8)
+    assert set(lrs[:first]) == {0.1}
+    assert set(lrs[first:second]) == {0.01}
+    assert set(lrs[second:]) == {0.001}
+
+
+CHECKS = {
+    "tutorial_sgd": is_plain("SGD", lr=0.01, momentum=0.0),
+    "tutorial_momentum": is_plain("SGD", lr=0.01, momentum=0.9),
+    "tutorial_adam": is_plain("Adam", lr=0.001),
+    "tutorial_rmsprop": is_plain("RMSprop", lr=0.001),
+    "tutorial_adagrad": is_plain("Adagrad", lr=0.01),
+    "layer_lrs": check_layer_lrs,
+    "step_lr": check_step_lr,
+}
+
+
+@pytest.mark.parametrize("overrides", [[f"schedule={Path(n).stem}"] for n in FILES if n.startswith("schedule/")])
+def test_every_schedule_plans_with_every_optimizer(lit_optim_: Any, overrides: list[str]) -> None:
+    ended = lit_optim_("plan", *TINY, *overrides)
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize("name", [Path(n).stem for n in FILES if n.startswith("optimizer/")])
+def test_every_optimizer_plans_without_a_rule(lit_optim_: Any, name: str) -> None:
+    ended = lit_optim_("plan", *TINY, f"optimizer={name}", "rules=none", "schedule=none")
+    assert ended.code == 0, ended.err
+    assert "warning" not in ended.out
+
+
+def test_another_app_finds_the_groups(tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_text(
+        "hydra: {searchpath: [pkg://lit_optim.conf]}\ndefaults: [optimizer: adamw, schedule: cosine, _self_]\nmine: 1\n"
+    )
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
+        config = hydra.compose("app", overrides=["optimizer=sgd"])
+    assert config.mine == 1
+    assert lo.Recipe.from_config({"optimizer": config.optimizer, "schedule": config.schedule}).optimizer.endswith("SGD")

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+from hydra._internal.utils import get_args_parser
+
+from lit_optim.cli.overrides import accept_new_keys, overrides_first
+
+
+@pytest.mark.parametrize(
+    ("typed", "handed_on"),
+    [
+        ("rules.head.lr=0.02", "++rules.head.lr=0.02"),
+        ("optimizer.amsgrad=true", "++optimizer.amsgrad=true"),
+        ("schedule.weight_decay={}", "++schedule.weight_decay={}"),
+        ("rules.head.match='a=b'", "++rules.head.match='a=b'"),
+        ("rules.no_decay=null", "++rules.no_decay=null"),
+        ("optimizer=sgd", "optimizer=sgd"),  # a choice from a group
+        ("rules=none", "rules=none"),
+        ("trainer.max_epochs=2", "trainer.max_epochs=2"),
+        ("optimizers.lr=1", "optimizers.lr=1"),
+        ("+optimizer.lr=1", "+optimizer.lr=1"),
+        ("++rules.x.lr=1", "++rules.x.lr=1"),
+        ("~rules.no_decay", "~rules.no_decay"),
+        ("rules.no_decay", "rules.no_decay"),
+        ("-m", "-m"),
+        ("--cfg", "--cfg"),
+    ],
+)
+def test_new_keys_are_welcome_in_a_recipe_and_nowhere_else(typed: str, handed_on: str) -> None:
+    assert accept_new_keys([typed]) == [handed_on]
+
+
+def test_keeps_the_order() -> None:
+    assert accept_new_keys(["b=1", "optimizer.lr=2", "a=3"]) == ["b=1", "++optimizer.lr=2", "a=3"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "flags"),
+    [
+        (["a=1", "-m", "b=2"], {"multirun": True}),
+        (["-m", "a=1", "b=2"], {"multirun": True}),
+        (["a=1", "--cfg", "job", "b=2"], {"cfg": "job"}),
+        (["--config-dir=x=y", "a=1", "b=2"], {"config_dir": "x=y"}),
+        (["a=1", "--config-dir", "mine", "b=2", "--info", "plugins"], {"config_dir": "mine", "info": "plugins"}),
+        (["a=1", "b=2"], {"multirun": False, "cfg": None}),
+    ],
+)
+def test_flags_may_stand_anywhere(typed: list[str], flags: dict[str, object]) -> None:
+    parsed = get_args_parser().parse_args(overrides_first(typed))
+    assert parsed.overrides == ["a=1", "b=2"]
+    assert {name: getattr(parsed, name) for name in flags} == flags
+
+
+def test_a_removal_is_an_override() -> None:
+    assert overrides_first(["-m", "~rules.no_decay", "a=1"]) == ["~rules.no_decay", "a=1", "-m"]

@@ -1,0 +1,125 @@
+"""What the README says is true: each block is run, or compared with what the program prints."""
+
+import re
+import shlex
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lit_optim as lo
+from lit_optim.cli import main
+from lit_optim.models import MLP
+from lit_optim.render import plan_text
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+IN_TABLES = re.findall(r"`(lit-optim [^`]+)`", TEXT)
+COMMANDS = list(
+    dict.fromkeys(
+        line.split("   #")[0].split("  #")[0].strip()
+        for line in [*(line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines()), *IN_TABLES]
+        if line.startswith("lit-optim ")
+    )
+)
+SHORT = [
+    "trainer.max_epochs=2",
+    "trainer.limit_train_batches=4",
+    "trainer.limit_val_batches=1",
+    "trainer.limit_test_batches=1",
+]
+NEEDS_GPU = ("trainer=gpu", "trainer=ddp", "trainer=fsdp")
+
+
+def block(kind: str, number: int = 0) -> str:
+    return [text for name, text in BLOCKS if name == kind][number]
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+    path.write_bytes(head + values.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of a user who has MNIST in the cache, as small as it may be."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    raw = tmp_path / "cache" / "lit-optim" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name, count in (("train", 1200), ("t10k", 100)):
+        write_idx(raw / f"{name}-images-idx3-ubyte", generator.integers(0, 256, (count, 28, 28)))
+        write_idx(raw / f"{name}-labels-idx1-ubyte", np.arange(count) % 10)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+def test_the_two_commands_are_one_line_each() -> None:
+    assert block("bash", 0) == 'pip install -c constraints.txt -e ".[demo]" && lit-optim train\n'
+    assert block("bash", 1) == 'pip install -c constraints.txt -e ".[demo,test]" && pytest\n'
+
+
+def test_the_recipe_gives_the_plan_below_it(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(block("yaml"))
+    recipe = lo.Recipe.from_config(tmp_path / "recipe.yaml")
+    plan = lo.make_plan(MLP(784, (300, 200), 10), recipe, lo.Horizon(total_steps=1000, steps_per_epoch=100))
+    assert plan_text(plan, width=132) + "\n" == block("text", 0)
+
+
+def test_the_mistakes_are_told_as_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = next(text for kind, text in BLOCKS if kind == "text" and text.startswith("$ lit-optim plan"))
+    command, told = shown.split("\n", 1)
+    assert main(shlex.split(command)[2:]) == 1
+    assert capsys.readouterr().err == told
+
+
+def test_the_config_groups_are_listed_with_all_their_choices() -> None:
+    for group in ("data", "model", "optimizer", "rules", "schedule", "trainer", "experiment"):
+        for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
+            named = f"`{path.stem}`" if group != "experiment" else f"experiment={path.stem}`"
+            assert named in TEXT, f"{group}={path.stem}"
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if not any(word in one.split() for word in NEEDS_GPU)])
+def test_command_runs(command: str, project: Path) -> None:
+    verb, *arguments = shlex.split(command)[1:]
+    if "trainer=ddp_cpu" in arguments:  # starting processes is tests/cli/test_devices.py's
+        arguments = ["--cfg", "job", *arguments]
+    shortened = [] if verb == "plan" or "--cfg" in arguments else SHORT
+    if "FOLDER" in command:
+        pytest.fail("a placeholder is no command")
+    assert main([verb, *arguments, *shortened]) == 0
+    assert (project / "runs").exists() == bool(shortened)
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if any(word in one.split() for word in NEEDS_GPU)])
+def test_command_for_gpus_composes(command: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verb, *arguments = shlex.split(command)[1:]
+    assert main([verb, "--cfg", "job", *arguments]) == 0
+    assert "accelerator: gpu" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_dashboard_command_finds_the_run(project: Path) -> None:
+    assert "tensorboard --logdir runs " in block("bash", 2)
+    assert main(["train", *SHORT, "trainer.max_epochs=1"]) == 0
+    program = [sys.executable, "-m", "tensorboard.main", "--logdir", "runs", "--inspect"]
+    seen = subprocess.run(program, capture_output=True, text=True, timeout=120, check=True)
+    assert "train/loss" in seen.stdout
+    assert "lr/no_decay" in seen.stdout
+
+
+def test_the_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(block("yaml"))
+    model = MLP(784, (300, 200), 10)
+    names = {"model": model, "module": lo.LitClassifier(model, lo.Recipe.from_config("recipe.yaml"))}
+    exec(compile(block("python"), "README.md", "exec"), names)
+    assert [group["name"] for group in names["optimizer"].param_groups] == [
+        group.name for group in names["plan"].groups
+    ]
