@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from lit_optim.errors import ConfigError, Mistake, nearest
+from lit_optim.plan import canonical
 from lit_optim.recipe import Recipe, Rule
 from lit_optim.targets import dotted_name, resolve
 from lit_optim.traits import EXECUTION, Traits, traits_of
@@ -40,10 +41,11 @@ class Settled:
     shaped_by: frozenset[str] = field(compare=False)
 
     def same(self, other: Settled) -> bool:
-        """Whether the two can share a group; ``1`` and ``1.0`` and ``True`` are not confused."""
-        return repr((dotted_name(self.traits.optimizer), sorted(self.hyperparameters.items()), self.schedules)) == repr(
-            (dotted_name(other.traits.optimizer), sorted(other.hyperparameters.items()), other.schedules)
+        """Whether the two can share a group."""
+        mine, others = (
+            (ends.traits.optimizer, canonical([ends.hyperparameters, ends.schedules])) for ends in (self, other)
         )
+        return repr(mine) == repr(others)  # repr tells True from 1.0
 
 
 class Cascade:

@@ -51,6 +51,8 @@ class Horizon:
         ]
         if mistakes:
             raise PlanError(*mistakes)
+        if not self.is_bounded:
+            object.__setattr__(self, "total_steps", -1)  # one way to say it: equal horizons, equal hashes
 
     @property
     def is_bounded(self) -> bool:

@@ -20,7 +20,7 @@ from lit_optim.targets import instantiate
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Group", "Plan", "Span", "span"]
+__all__ = ["Group", "Plan", "Span", "canonical", "span"]
 
 _FORMAT = 1  # of the JSON form; a reader refuses others
 _SCANNED = 10_000  # steps up to which a curve is scanned whole for its extremes
@@ -156,7 +156,7 @@ class Plan:
     def hash(self) -> str:
         """Twelve hexadecimal digits that name the plan: equal plans have equal ones, on every machine."""
         data = {name: value for name, value in self._data().items() if name not in ("warnings", "execution")}
-        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(canonical(data), sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
         """The plan as JSON text: ``format``, ``hash`` and the fields of this class."""
@@ -215,6 +215,15 @@ def span(curve: Curve, horizon: Horizon) -> Span:
             near = range(max(0, extreme - stride), min(total, extreme + stride + 1))
             values.update((step, curve(step)) for step in near)
     return Span(start, min(values.values()), max(values.values()), values[total - 1])
+
+
+def canonical(value: Any) -> Any:
+    """The same data in one form: dicts, lists, and numbers as floats, since 1 and 1.0 are one setting."""
+    if isinstance(value, Mapping):
+        return {name: canonical(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [canonical(item) for item in value]
+    return float(value) if _is_number(value) else value
 
 
 def _is_number(value: object) -> bool:

@@ -157,7 +157,10 @@ class _Reader:
         if not _RULE_NAME.fullmatch(name):
             remedy = "rename it: a letter first, then letters, digits, '_' and '-'"
             self._note(key, "this can't name a param group", given=repr(name), remedy=remedy)
-        node = self._mapping(node, key, "what the rule matches and what it sets")
+        if not isinstance(node, Mapping):
+            self._mapping(node, key, "what the rule matches and what it sets")
+            return Rule(name, None)
+        node = {str(name): value for name, value in node.items()}
         if "match" not in node:
             self._note(
                 f"{key}.match", "the rule doesn't say which parameters it is for", remedy="add match: a name or a glob"

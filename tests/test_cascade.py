@@ -169,12 +169,13 @@ def test_what_can_share_a_group(rule: dict[str, Any], same: bool) -> None:
     assert settled(rule).same(settled()) is same
 
 
-def test_other_classes_and_kinds_of_number_are_not_the_same() -> None:
+def test_another_class_is_not_the_same_but_another_spelling_of_a_number_is() -> None:
     adam, adamw = (
         {"optimizer": {"_target_": f"torch.optim.{name}", "weight_decay": 0.01}} for name in ("Adam", "AdamW")
     )
     assert not settled(adam).same(settled(adamw))
-    assert not settled({"lr": 1}).same(settled({"lr": 1.0}))
+    assert settled({"lr": 1}).same(settled({"lr": 1.0}))
+    assert not settled({"maximize": True}).same(settled({"maximize": False}))
 
 
 def test_lists_become_tuples_all_the_way_down() -> None:

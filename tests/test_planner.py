@@ -10,6 +10,7 @@ from torch import nn
 
 import lit_optim as lo
 from lit_optim.models import MLP
+from lit_optim.planner import _unique
 
 RUN = lo.Horizon(total_steps=1000, steps_per_epoch=100)
 
@@ -125,6 +126,13 @@ def test_names_of_groups_are_unique() -> None:
         }
     )
     assert [group.name for group in planned(two_shapes).groups] == ["a.default", "default", "a.b", "a", "default.2"]
+
+
+def test_a_name_that_is_taken_gets_the_first_free_number() -> None:
+    taken: list[str] = []
+    for _ in range(4):
+        taken.append(_unique("a.b", taken))
+    assert taken == ["a.b", "a.b.2", "a.b.3", "a.b.4"]
 
 
 def test_a_removed_rule_leaves_no_trace() -> None:

@@ -38,7 +38,7 @@ TEXT = [
     "",
     "40 parameters: 28 trained in 2 tensors and 2 groups, 12 frozen in 2 tensors, 1 tied names (counted once)",
     "2,000 optimizer steps, 100 an epoch, 1,024 samples a step; scheduled values: first step → highest → last step; "
-    "plan b3b27cb01226",
+    "plan 3931c60d6f4d",
 ]
 
 

@@ -8,7 +8,7 @@ __all__ = ["FullyShardedStrategy"]
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
-    """Lightning's ModelParallelStrategy with all devices in the mesh's ``data_parallel`` dimension unless told otherwise.
+    """Lightning's ModelParallelStrategy, by default with all devices in the mesh's ``data_parallel`` dimension.
 
     Lightning's own default puts the devices of a node into ``tensor_parallel``. A module that shards over
     ``data_parallel`` alone would then train a model of its own on every device, their gradients never meeting.

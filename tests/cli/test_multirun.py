@@ -53,15 +53,21 @@ def test_a_job_of_a_sweep_is_the_run_by_itself(lit_optim_: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first fails", "last fails"])
-def test_a_job_that_is_refused_does_not_keep_the_others(lit_optim_: Any, tmp_path: Path, first: bool) -> None:
-    rates = "-1,0.1" if first else "0.1,-1"
-    ended = lit_optim_("train", *TINY, "-m", f"optimizer.lr={rates}")
+@pytest.mark.parametrize(
+    ("key", "right", "wrong", "kind"),
+    [("optimizer.lr", "0.1", "-1", "PlanError"), ("data.batch_size", "256", "0", "DataError")],
+    ids=["planning", "before planning"],
+)
+def test_a_job_that_is_refused_does_not_keep_the_others(
+    lit_optim_: Any, tmp_path: Path, first: bool, key: str, right: str, wrong: str, kind: str
+) -> None:
+    ended = lit_optim_("train", *TINY, "-m", f"{key}={wrong},{right}" if first else f"{key}={right},{wrong}")
     assert ended.code == 1
     good, bad = ("1", "0") if first else ("0", "1")
     assert {name: metrics["status"] for name, metrics in jobs(tmp_path).items()} == {good: "finished"}
     assert not (sweep_of(tmp_path) / bad).exists()
-    assert ended.err.count("lit-optim: PlanError") == 1
-    assert "optimizer.lr" in ended.err
+    assert ended.err.count(f"lit-optim: {kind}") == 1
+    assert key in ended.err
     assert "Traceback" not in ended.err
 
 

@@ -107,7 +107,7 @@ def test_a_run_leaves_the_folder_of_the_design(trained: Any, tmp_path: Path) -> 
     # checkpoints hold plain data only
     last = state_of(run / "checkpoints" / "last.ckpt")
     assert last["global_step"] == STEPS
-    assert {name for name in last["state_dict"]} == {
+    assert set(last["state_dict"]) == {
         f"net.layer.{index}.{kind}" for index in (0, 2, 4) for kind in ("weight", "bias")
     }
 
@@ -170,7 +170,7 @@ def test_ckpt_continues_in_a_new_run_and_weights_brings_the_weights_alone(lit_op
 
     fresh = run("fresh", f"weights={first}", "optimizer.lr=1e-12")
     assert state_of(fresh)["global_step"] == state_of(first)["global_step"]  # one epoch, counted from 0
-    assert [point.step for point in events_of(tmp_path / "fresh").Scalars("train/loss")][0] == 0
+    assert events_of(tmp_path / "fresh").Scalars("train/loss")[0].step == 0
     for name, tensor in state_of(first)["state_dict"].items():
         assert torch.allclose(tensor, state_of(fresh)["state_dict"][name], atol=1e-9)
 

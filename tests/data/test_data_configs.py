@@ -26,7 +26,7 @@ def test_each_makes_its_data_module_with_the_seed_of_the_run(file: Path) -> None
     data = instantiate(config.data)
     assert isinstance(data, InMemoryDataModule)
     assert type(data).__name__ in lit_optim.data.__all__
-    assert (data.batch_size, data.eval_batch_size, data.seed) == (128, 1024, 5)
+    assert (data.batch_size, data.eval_batch_size, data.seed) == (64, 1024, 5)
     assert OmegaConf.create({"data": OmegaConf.load(file)}).data.seed == 0
 
 

@@ -118,10 +118,12 @@ def test_a_reader_sees_the_old_content_or_the_new(tmp_path: Path, monkeypatch: p
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", seen_while_writing)
-    folder.write("metrics.json", "new: Ä")
+    with target.open() as reader:  # the old file stays whole for who has it open
+        folder.write("metrics.json", "new: Ä")
+        assert reader.read() == "old"
     assert synced == ["new: Ä".encode()]
     assert target.read_text(encoding="utf-8") == "new: Ä"
-    assert os.listdir(tmp_path) == ["metrics.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
 
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
