@@ -85,7 +85,7 @@ class _Planner:
         self._check_classes(merged)
         self._check_execution(merged[0].settled.traits)
         groups = self._groups(merged)
-        self._warn_of_idle_rules({rules: settled[rules] for rules in home})
+        self._warn_of_idle_rules(settled[rules] for rules in home)
         return Plan(
             groups=tuple(groups),
             horizon=self.horizon,
@@ -269,18 +269,13 @@ class _Planner:
             )
         return None
 
-    def _warn_of_idle_rules(self, reached: Mapping[tuple[int, ...], Settled]) -> None:
-        """A rule is idle where every parameter that it matches would end the same without it."""
-        aside = Cascade(self.recipe, [])  # what is wrong without a rule is nobody's mistake
-        for index, rule in enumerate(self.recipe.rules):
-            if all(
-                ends.same(aside.settle([self.recipe.rules[i] for i in rules if i != index]))
-                for rules, ends in reached.items()
-                if index in rules
-            ):
-                self.warnings.append(
-                    f"rules.{rule.name} changes nothing: later rules override it, or the defaults say the same"
-                )
+    def _warn_of_idle_rules(self, reached: Iterable[Settled]) -> None:
+        at_work = {name for ends in reached for name in ends.shaped_by}
+        self.warnings += [
+            f"rules.{rule.name} changes nothing: later rules override all that it sets"
+            for rule in self.recipe.rules
+            if rule.name not in at_work
+        ]
 
     def _note(self, key: str, problem: str, **more: Any) -> None:
         self.mistakes.append(Mistake(key, problem, **more))

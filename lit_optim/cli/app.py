@@ -91,6 +91,9 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     os.environ[_FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
         hydra.main(**_HYDRA)(guarded)()
+    except KeyboardInterrupt:
+        print("lit-optim: interrupted", file=sys.stderr)
+        return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:

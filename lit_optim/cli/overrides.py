@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 __all__ = ["accept_new_keys", "overrides_first"]
 
-_OPEN = ("optimizer.", "rules.", "schedule.")
+_OPEN = ("optimizer.", "rules.", "schedule.", "model.", "data.")
 
 
 def accept_new_keys(arguments: Sequence[str]) -> list[str]:
-    """Hand ``rules.head.lr=0.02`` to Hydra as ``++rules.head.lr=0.02``; what a recipe doesn't know, the recipe refuses.
+    """Hand ``rules.head.lr=0.02`` to Hydra as ``++rules.head.lr=0.02``.
+
+    A misspelled key is refused all the same, by the recipe, or because the model or the data has no such argument.
 
     Args:
         arguments: Flags and overrides as typed. ``~key`` removes, ``+key`` and ``++key`` stay as they are.

@@ -33,6 +33,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _train(config: DictConfig) -> float | None:
     """One run; returns ``optimized_metric``."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     from lit_optim.cli.assemble import callbacks_of, data_of, loggers_of, module_of, seed_of, trainer_of
     from lit_optim.cli.quiet import quiet
     from lit_optim.integration.callbacks import RunFiles
@@ -64,6 +66,10 @@ def _train(config: DictConfig) -> float | None:
             folder.withdraw()
         if isinstance(error, OSError) and not files.has_started:
             raise unwritable(error) from error
+        if isinstance(error, MisconfigurationException):
+            problem, _, remedy = str(error).partition(" HINT: ")
+            key = "callbacks.checkpoint.monitor" if "ModelCheckpoint(monitor" in problem else "trainer"
+            raise ConfigError(Mistake(key, problem, remedy=remedy or "change what Lightning names")) from error
         raise
     files.finish(trainer)
     if trainer.is_global_zero:
