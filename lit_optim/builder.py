@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lit_optim.errors import Mistake, PlanError
 from lit_optim.plan import Plan
 from lit_optim.scheduler import PlanScheduler
-from lit_optim.selection import entries_of
+from lit_optim.selection import Entry, entries_of
 from lit_optim.targets import resolve
 from lit_optim.traits import Traits, traits_of
 
@@ -32,7 +33,8 @@ def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, LRScheduler]:
     Raises:
         PlanError: The model's trainable parameters are not those of the plan.
     """
-    parameters = {entry.name: entry.parameter for entry in entries_of(model)}
+    entries = entries_of(model)
+    parameters = {entry.name: entry.parameter for entry in entries}
     _check_same_parameters(plan, parameters)
     optimizer_class: type[Optimizer] = resolve(plan.groups[0].optimizer, (Optimizer,), "optimizer")
     traits = traits_of(optimizer_class)
@@ -44,7 +46,7 @@ def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, LRScheduler]:
         }
         for group in plan.groups
     ]
-    optimizer = traits.optimizer(groups, **_defaults(plan, traits), **_execution(plan, traits, groups))
+    optimizer = traits.optimizer(groups, **_defaults(plan, traits), **_execution(plan, traits, entries))
     if optimizer.defaults.get("fused"):
         # GradScaler then unscales before the step: clipping works, and a skipped step never reaches its hooks.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
@@ -59,12 +61,18 @@ def _defaults(plan: Plan, traits: Traits) -> dict[str, Any]:
     return {name: value for name, value in plan.groups[0].hyperparameters.items() if name in traits.arguments}
 
 
-def _execution(plan: Plan, traits: Traits, groups: list[dict[str, Any]]) -> dict[str, Any]:
+def _execution(plan: Plan, traits: Traits, entries: Sequence[Entry]) -> dict[str, Any]:
     """What the recipe says of execution; the fused kernel where it says nothing and there is one."""
+    trained = [entry for entry in entries if entry.parameter.requires_grad]
+    if plan.execution.get("capturable") and any(entry.parameter.device.type == "cpu" for entry in trained):
+        remedy = "remove it, or train on a device that captures steps (trainer=gpu)"
+        raise PlanError(
+            Mistake("optimizer.capturable", "there is nothing to capture on the CPU", "True", remedy=remedy)
+        )
     if plan.execution:
         return dict(plan.execution)
-    fused = traits.can_fuse(parameter for group in groups for _, parameter in group["params"])
-    return {"fused": True} if fused else {}
+    sparse = any(getattr(owner, "sparse", False) for entry in trained for owner in entry.owners)  # no kernel takes it
+    return {"fused": True} if not sparse and traits.can_fuse(entry.parameter for entry in trained) else {}
 
 
 def _check_same_parameters(plan: Plan, parameters: dict[str, nn.Parameter]) -> None:

@@ -71,7 +71,7 @@ class Cascade:
                 classes[name] = traits_of(optimizer)
             except ConfigError as error:
                 self.mistakes.extend(error.mistakes)
-            except (TypeError, ValueError) as error:
+            except Exception as error:  # whatever a class of the user's may raise
                 remedy = "choose a class that is constructed from parameters and hyperparameters alone"
                 self.note(f"{key}._target_", f"{target} can't be constructed: {error}", given=target, remedy=remedy)
         return classes

@@ -14,7 +14,7 @@ Duration = int | str
 """What a user may write: ``500``, ``"500steps"``, ``"2epochs"`` or ``"5%"``."""
 
 _FORMS = ("500 (optimizer steps)", "500steps", "2epochs", "5%")
-_PATTERN = re.compile(r"(?P<amount>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>steps?|epochs?|%)")
+_PATTERN = re.compile(r"(?P<amount>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>steps?|epochs?|%)")
 _UNKNOWN_TOTAL = (-1, math.inf)  # as Trainer.estimated_stepping_batches says it
 
 
@@ -82,11 +82,11 @@ def steps_of(duration: Duration, horizon: Horizon, key: str) -> int:
             raise PlanError(_malformed(duration, key))
         steps = float(match["amount"]) * _unit_length(match["unit"], duration, horizon, key)
     rounded = math.floor(steps + 0.5)
-    if rounded > horizon.total_steps and horizon.is_bounded:
+    if steps > horizon.total_steps * (1 + 1e-12) and horizon.is_bounded:
         raise PlanError(
             Mistake(
                 key,
-                f"{duration!r} is {rounded} steps, past the end of a run of {horizon.total_steps}",
+                f"{duration!r} is {steps:g} steps, past the end of a run of {horizon.total_steps}",
                 given=repr(duration),
                 allowed=("0% to 100%", f"0 to {horizon.total_steps} steps"),
                 remedy="shorten it, write it as a percentage, or lengthen the run (trainer.max_epochs)",

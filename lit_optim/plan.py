@@ -173,7 +173,7 @@ class Plan:
             data = json.loads(text)
             if data["format"] != _FORMAT:
                 raise ValueError(f"format {data['format']}, this version reads {_FORMAT}")
-            return cls(
+            plan = cls(
                 groups=tuple(Group(**_tuples(group)) for group in data["groups"]),
                 horizon=Horizon(**data["horizon"]),
                 frozen=tuple(data["frozen"]),
@@ -183,6 +183,9 @@ class Plan:
                 warnings=tuple(data["warnings"]),
                 execution=data["execution"],
             )
+            if data["hash"] != plan.hash:
+                raise ValueError(f"its hash is {data['hash']}, its content's {plan.hash}")
+            return plan
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problem = f"this is not a plan: {type(error).__name__}: {error}"
             raise PlanError(

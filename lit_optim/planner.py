@@ -90,7 +90,7 @@ class _Planner:
             groups=tuple(groups),
             horizon=self.horizon,
             frozen=tuple(entry.name for entry in self.frozen),
-            frozen_numel=sum(entry.parameter.numel() for entry in self.frozen),
+            frozen_numel=sum(entry.parameter.numel() for entry in self.frozen if not entry.is_lazy),
             tied={name: entry.name for entry in (*self.trained, *self.frozen) for name in entry.names[1:]},
             rules={
                 rule.name: tuple(dict.fromkeys(groups[home[rules]].name for rules in home if index in rules))
@@ -212,6 +212,9 @@ class _Planner:
             if name not in known:
                 problem = f"{dotted_name(traits.optimizer)} has no argument {name!r}"
                 self._note(f"optimizer.{name}", problem, given=repr(value), allowed=known, remedy="remove it")
+            elif name == "differentiable" and value is True:
+                problem = "Lightning's loop can't differentiate through a step"
+                self._note(f"optimizer.{name}", problem, given=repr(value), remedy="remove it")
             elif not isinstance(value, bool):
                 self._note(f"optimizer.{name}", "true or false is needed", given=repr(value), remedy="correct it")
         wrong = traits.refusal({name: value for name, value in self.execution.items() if name in known})

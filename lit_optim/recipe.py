@@ -20,7 +20,7 @@ _TOP_KEYS = ("optimizer", "rules", "schedule")
 _RULE_KEYS = ("match", "multiply", "optimizer", "schedule")
 _MATCH_KEYS = ("name", "regex", "module", "ndim", "numel", "not", "any")
 _RULE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # a group's name becomes part of TensorBoard tags and file names
-_COMPARISON = re.compile(r"\s*(<=|>=|<|>|==)?\s*\d+\s*")
+_COMPARISON = re.compile(r"\s*(<=|>=|<|>|==)?\s*[0-9]+\s*")
 
 Settings = Mapping[str, Any]
 """Hyperparameters and other plain values by name."""
@@ -154,7 +154,9 @@ class _Reader:
 
     def _rule(self, name: str, node: Any) -> Rule:
         key = f"rules.{name}"
-        if not _RULE_NAME.fullmatch(name):
+        if name == "default":
+            self._note(key, "this names the group that no rule shapes", given=repr(name), remedy="rename it")
+        elif not _RULE_NAME.fullmatch(name):
             remedy = "rename it: a letter first, then letters, digits, '_' and '-'"
             self._note(key, "this can't name a param group", given=repr(name), remedy=remedy)
         if not isinstance(node, Mapping):

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lit_optim.plan import Plan
 from lit_optim.schedules import Curve
+from lit_optim.traits import EXECUTION
 
 __all__ = ["PlanScheduler"]
 
@@ -57,7 +58,9 @@ class PlanScheduler(LRScheduler):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to the step that was saved, and put the plan's values in force where a loaded optimizer brought others."""
+        execution = {name: value for name, value in self.optimizer.defaults.items() if name in EXECUTION}
         for group, planned in zip(self.optimizer.param_groups, self.plan.groups, strict=True):
+            group.update(execution, name=planned.name)
             for name, value in planned.hyperparameters.items():
                 _assign(group, name, value)
         self.step(state_dict["last_epoch"])

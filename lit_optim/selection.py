@@ -67,15 +67,19 @@ def entries_of(model: nn.Module) -> list[Entry]:
     return [Entry(parameter, tuple(names), tuple(owners)) for parameter, names, owners in found.values()]
 
 
-def _walk(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
+def _walk(
+    module: nn.Module, prefix: str, above: tuple[nn.Module, ...] = ()
+) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
     while isinstance(module, (OptimizedModule, DataParallel, DistributedDataParallel)):
         module = module._orig_mod if isinstance(module, OptimizedModule) else module.module
+    if any(module is one for one in above):  # a module that holds itself
+        return
     for name, parameter in module._parameters.items():
         if parameter is not None:
             yield prefix + name, parameter, module
     for name, child in module._modules.items():
         if child is not None:
-            yield from _walk(child, f"{prefix}{name}.")
+            yield from _walk(child, f"{prefix}{name}.", (*above, module))
 
 
 def select(match: Any, entries: Sequence[Entry], key: str) -> set[int]:
@@ -160,7 +164,7 @@ def _number(measure: Callable[[Entry], int]) -> Callable[[int | str], Callable[[
         text = str(comparison).strip()
         sign = text.rstrip("0123456789 ")
         bound = int(text.removeprefix(sign))
-        return lambda entry: _COMPARE[sign.strip()](measure(entry), bound)
+        return lambda entry: not entry.is_lazy and _COMPARE[sign.strip()](measure(entry), bound)
 
     return make
 

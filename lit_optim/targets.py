@@ -67,6 +67,9 @@ def instantiate(
     Raises:
         ConfigError: A target that may not be called, or arguments that it doesn't take or refuses.
     """
+    if not isinstance(node, Mapping):
+        remedy = "give a class (_target_) and its arguments, or null to leave it out"
+        raise ConfigError(Mistake(key, "a mapping is needed", repr(node), remedy=remedy))
     cls = resolve(node.get("_target_"), kinds, key)
     inside = kinds if nested is None else nested
     arguments = {
@@ -77,8 +80,8 @@ def instantiate(
         raise ConfigError(*mistakes)
     try:
         return cls(**arguments)
-    except LitOptimError:
-        raise
+    except LitOptimError as error:
+        raise type(error)(*(m if "." in m.key else m.under(key) for m in error.mistakes)) from error
     except Exception as error:  # whatever a constructor may raise, the user needs to know which node it was
         problem = f"{dotted_name(cls)} refused its arguments: {type(error).__name__}: {error}"
         raise ConfigError(Mistake(key, problem, remedy="see its documentation for what it takes")) from error

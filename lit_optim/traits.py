@@ -50,7 +50,7 @@ class Traits:
         """The class's own defaults where these values are said: LBFGS's ``max_eval`` follows its ``max_iter``."""
         try:
             optimizer = self.optimizer([_small(2)], **{n: v for n, v in said.items() if n in self.arguments})
-        except (ValueError, TypeError, RuntimeError):
+        except Exception:
             return dict(self.defaults)  # the values are refused elsewhere
         return {name: optimizer.defaults[name] for name in self.defaults}
 
@@ -61,8 +61,8 @@ class Traits:
     def _error(self, *groups: dict[str, Any], **arguments: Any) -> str | None:
         try:
             self.optimizer(list(groups), **arguments)
-        except (ValueError, TypeError, RuntimeError) as error:
-            return str(error)
+        except Exception as error:  # whatever a class of the user's may raise
+            return str(error) or type(error).__name__
         return None
 
     def can_fuse(self, parameters: Iterable[torch.Tensor]) -> bool:
@@ -79,7 +79,7 @@ class Traits:
             return False
         try:
             self.optimizer([nn.Parameter(tensor) for tensor in samples.values()], fused=True)  # type: ignore[call-arg]
-        except (RuntimeError, ValueError, TypeError):
+        except Exception:
             return False
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 for a refusal or a failed run, 2 for a command line without a verb.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an arrow in the plan must not end a run
     verb = arguments[0] if arguments else "--help"
     if verb in _VERBS:
         run = importlib.import_module(f"lit_optim.cli.{verb}").run

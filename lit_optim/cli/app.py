@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -11,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+    SearchPathException,
+)
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
@@ -22,6 +29,7 @@ from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, near
 __all__ = ["NewFolders", "run_app"]
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+_NO_CHOICE = re.compile(r"[a-z]+=(null|true|false|\[.*\]|\{.*\}|[0-9.]+)")  # of a config group
 _HYDRA = {"version_base": "1.3", "config_path": "pkg://lit_optim.conf", "config_name": "config"}
 
 
@@ -56,6 +64,10 @@ class NewFolders(Callback):
         NewFolders.noted.update(missing)
 
 
+class _Ended(BaseException):
+    """A run that something ended from within, such as the signal that a cluster sends before it takes the machine."""
+
+
 def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: Sequence[str] = ()) -> int:
     """Compose the config and call ``task`` with it, once, or once a job of a sweep.
 
@@ -80,6 +92,8 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
             return task(config)
         except LitOptimError as error:
             report(error)
+        except SystemExit as stop:
+            raise _Ended(stop) from stop  # whatever its code, the run did not come to its end
         except Exception:
             traceback.print_exc()
         finally:
@@ -91,12 +105,16 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     os.environ[_FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
         hydra.main(**_HYDRA)(guarded)()
+    except _Ended as ended:
+        terminated = isinstance(ended.__cause__, SystemExit) and type(ended.__cause__) is not SystemExit
+        print(f"lit-optim: {'terminated' if terminated else 'ended before its time'}", file=sys.stderr)
+        return 143 if terminated else 1
     except KeyboardInterrupt:
         print("lit-optim: interrupted", file=sys.stderr)
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, OSError, TypeError, ValueError) as error:
         _restore(asked_for_traceback)
         report(_translated(error, arguments))
         return 1
@@ -154,6 +172,16 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
     """An override of a key or a group that doesn't exist, with the names that do."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     message = _first_line(error)
+    if isinstance(error, SearchPathException):
+        return Mistake("--config-dir", message, remedy="name a folder that exists")
+    if message.startswith("Ambiguous value"):
+        several = message.split("'")[1]
+        remedy = "add -m to run each of them, or write a list: [a,b]"
+        return Mistake(several.partition("=")[0], "several values, and this is no sweep", several, remedy=remedy)
+    if isinstance(error, TypeError) or message.startswith("Config group override must be"):
+        odd = next((argument for argument in arguments if _NO_CHOICE.fullmatch(argument)), "config")
+        key = odd.partition("=")[0]
+        return Mistake(key, "the name of a choice is needed", odd, remedy=f"for example {key}=none, or leave it out")
     key = str(getattr(cause, "full_key", None) or "")
     if not key and "'" in message:
         key = message.split("'")[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -22,14 +23,31 @@ from lit_optim.integration.module import attach
 from lit_optim.recipe import Recipe
 from lit_optim.targets import instantiate, resolve
 
-__all__ = ["callbacks_of", "data_of", "loggers_of", "module_of", "recipe_of", "seed_of", "trainer_of"]
+__all__ = ["callbacks_of", "check_top", "data_of", "loggers_of", "module_of", "recipe_of", "seed_of", "trainer_of"]
 
 _INSIDE_TRAINER = (Strategy, Precision, Profiler, Accelerator, ClusterEnvironment, CheckpointIO, LayerSync)
 
 
+def check_top(config: DictConfig) -> None:
+    """The keys that no constructor checks."""
+    mistakes = []
+    for key, kind, example in (("name", str, "name=first_try"), ("test", bool, "test=false")):
+        value = OmegaConf.select(config, key)
+        if not isinstance(value, kind) or value == "":
+            mistakes.append(Mistake(key, f"a {kind.__name__} is needed", repr(value), remedy=f"for example {example}"))
+    node = _node(config, "trainer")
+    mistakes += [
+        Mistake(f"trainer.{key}", f"this is what the config group {group}= is for", repr(node[key]), remedy="remove it")
+        for key, group in (("callbacks", "callbacks"), ("logger", "logger"), ("enable_checkpointing", "callbacks"))
+        if key in node
+    ]
+    if mistakes:
+        raise ConfigError(*mistakes)
+
+
 def seed_of(config: DictConfig) -> None:
     """Seed every generator of the process."""
-    seed = config.seed
+    seed = OmegaConf.select(config, "seed")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         allowed = ("an integer from 0 to 4294967295",)
         raise ConfigError(
@@ -45,7 +63,7 @@ def recipe_of(config: DictConfig) -> Recipe:
 
 def data_of(config: DictConfig) -> LightningDataModule:
     """The data module."""
-    data: LightningDataModule = instantiate(_node(config, "data"), (LightningDataModule,), "data")
+    data: LightningDataModule = _instantiate_own(_node(config, "data"), LightningDataModule, "data")
     return data
 
 
@@ -74,7 +92,7 @@ def module_of(config: DictConfig, data: LightningDataModule) -> LightningModule:
             )
     if mistakes:
         raise ConfigError(*mistakes)
-    model = instantiate(node, (nn.Module,), "model")
+    model = _instantiate_own(node, nn.Module, "model")
     return attach(model, recipe) if isinstance(model, LightningModule) else LitClassifier(model, recipe)
 
 
@@ -103,6 +121,16 @@ def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Seque
         more["enable_progress_bar"] = False
     trainer: Trainer = instantiate(node, (Trainer,), "trainer", nested=_INSIDE_TRAINER, **more)
     return trainer
+
+
+def _instantiate_own(node: dict[str, Any], kind: type, key: str) -> Any:
+    """Build what may be a user's class, which the arguments of another choice don't fit."""
+    try:
+        return instantiate(node, (kind,), key)
+    except ConfigError as error:
+        own = f"rename or remove it; for a class of your own start from {key}=own"
+        mistakes = (replace(m, remedy=own) if "has no argument" in m.problem else m for m in error.mistakes)
+        raise ConfigError(*mistakes) from error
 
 
 def _node(config: DictConfig, key: str) -> dict[str, Any]:

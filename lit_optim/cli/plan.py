@@ -13,7 +13,7 @@ from lit_optim.errors import ConfigError, Mistake
 
 __all__ = ["run"]
 
-_NO_FOLDER = ("hydra.run.dir=.",)
+_NO_FOLDER = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra.mode=RUN")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,17 +36,29 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _show(config: DictConfig, own: argparse.Namespace) -> None:
-    from lit_optim.cli.assemble import data_of, module_of, recipe_of, seed_of, trainer_of
+    from lit_optim.cli.assemble import callbacks_of, check_top, data_of, module_of, recipe_of, seed_of, trainer_of
+    from lit_optim.cli.failures import translated
     from lit_optim.cli.quiet import quiet
     from lit_optim.integration.horizon import planned_horizon
+    from lit_optim.integration.module import check_automatic
     from lit_optim.planner import make_plan
     from lit_optim.render import save_figure
 
     quiet()
+    check_top(config)
     seed_of(config)
     data = data_of(config)
     module = module_of(config, data)
-    plan = make_plan(module, recipe_of(config), planned_horizon(trainer_of(config, [], []), data))
+    check_automatic(module)
+    try:
+        horizon = planned_horizon(trainer_of(config, callbacks_of(config), []), data)
+        module.configure_model()
+    except Exception as error:
+        told = translated(error, Path.cwd(), started=False)
+        if told is error:
+            raise
+        raise told from error
+    plan = make_plan(module, recipe_of(config), horizon)
     if own.plot is not None:
         try:
             save_figure(plan, own.plot)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lit_optim.cli.app import NewFolders, run_app, unwritable
+from lit_optim.cli.app import NewFolders, run_app
 from lit_optim.errors import ConfigError, Mistake, RunError, nearest
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
     from lit_optim.integration.callbacks import RunFiles
+    from lit_optim.integration.checkpoint import Checkpoint
 
 __all__ = ["run"]
 
@@ -28,14 +28,13 @@ _COMPARED = ("seed", "data", "model", "optimizer", "rules", "schedule", "trainer
 
 def run(arguments: Sequence[str]) -> int:
     """The verb; every argument is Hydra's."""
-    return run_app(arguments, _train)
+    return run_app(arguments, _train, extra=("hydra.output_subdir=null",))  # .hydra/ is written once the run is sound
 
 
 def _train(config: DictConfig) -> float | None:
     """One run; returns ``optimized_metric``."""
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    from lit_optim.cli.assemble import callbacks_of, data_of, loggers_of, module_of, seed_of, trainer_of
+    from lit_optim.cli.assemble import callbacks_of, check_top, data_of, loggers_of, module_of, seed_of, trainer_of
+    from lit_optim.cli.failures import translated
     from lit_optim.cli.quiet import quiet
     from lit_optim.integration.callbacks import RunFiles
     from lit_optim.integration.run_folder import RunFolder
@@ -43,34 +42,29 @@ def _train(config: DictConfig) -> float | None:
     quiet()
     output = Path(HydraConfig.get().runtime.output_dir)
     folder = RunFolder(output, NewFolders.of(output))
+    files: RunFiles | None = None
     try:
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
             folder.check_free()
+        check_top(config)
         seed_of(config)
         data = data_of(config)
         module = module_of(config, data)
-        files = RunFiles(folder, _settings(config), _hparams(config))
+        checkpoint = _starting_point(config, module)
+        files = RunFiles(folder, _settings(config), _hparams(config), checkpoint)
         trainer = trainer_of(config, [*callbacks_of(config), files], loggers_of(config))
         _check_sweep(trainer)
-        start_from = _starting_point(config, module)
-    except BaseException:
-        folder.withdraw()
-        raise
-    try:
+        start_from = None if checkpoint is None else checkpoint.path
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
         best = _test(config, trainer, module, data)
     except BaseException as error:
-        if not files.has_started:
+        started = files is not None and files.has_started
+        if not started:
             folder.withdraw()
-        if isinstance(error, OSError) and not files.has_started:
-            raise unwritable(error) from error
-        if isinstance(error, MisconfigurationException):
-            problem, _, remedy = str(error).partition(" HINT: ")
-            key = "callbacks.checkpoint.monitor" if "ModelCheckpoint(monitor" in problem else "trainer"
-            raise ConfigError(Mistake(key, problem, remedy=remedy or "change what Lightning names")) from error
-        raise
+        told = translated(error, output, started)
+        if told is error:
+            raise
+        raise told from error
     files.finish(trainer)
     if trainer.is_global_zero:
         _print_result(files, trainer, best)
@@ -89,7 +83,8 @@ def _settings(config: DictConfig) -> dict[str, str]:
 
 def _hparams(config: DictConfig) -> dict[str, Any]:
     """What may differ between two runs that are worth comparing: no paths, nothing twice."""
-    parts = {part: OmegaConf.to_container(config, resolve=True)[part] for part in _COMPARED}  # type: ignore[index, call-overload]
+    whole = OmegaConf.to_container(config, resolve=True)
+    parts = {part: node for part, node in whole.items() if part in _COMPARED}  # type: ignore[union-attr]
     return {name: value for name, value in _flat(parts).items() if name != "data.seed"}
 
 
@@ -114,37 +109,32 @@ def _check_sweep(trainer: Trainer) -> None:
     raise ConfigError(Mistake("trainer.strategy", problem, given=type(trainer.strategy).__name__, remedy=remedy))
 
 
-def _starting_point(config: DictConfig, module: LightningModule) -> str | None:
-    """Load ``weights``, or give the path of ``ckpt``."""
-    import torch
+def _starting_point(config: DictConfig, module: LightningModule) -> Checkpoint | None:
+    """Load ``weights``, or read ``ckpt``."""
+    from lit_optim.integration.checkpoint import Checkpoint
 
-    given = {key: Path(config[key]).expanduser() for key in ("ckpt", "weights") if config[key] is not None}
+    given = [key for key in ("ckpt", "weights") if config[key] is not None]
     if len(given) > 1:
-        remedy = "ckpt brings optimizer and step as well; weights brings the weights alone"
-        raise RunError(Mistake("weights", "ckpt and weights both say where to start", remedy=f"keep one: {remedy}"))
-    for key, path in given.items():
-        if not path.exists():
-            near = nearest(
-                path.name, [other.name for other in path.parent.glob("*.ckpt")] if path.parent.is_dir() else []
-            )
-            raise RunError(Mistake(key, "no such checkpoint", given=str(path), nearest=near, remedy="correct the path"))
-        try:
-            weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-            module.load_state_dict(weights, strict=module.strict_loading)
-        except Exception as error:
-            said = ": ".join([type(error).__name__, *str(error).splitlines()[:2]])
-            problem = f"this checkpoint can't be used: {said}"
-            raise RunError(Mistake(key, problem, given=str(path), remedy="give a checkpoint of this model")) from error
-    return str(given["ckpt"]) if "ckpt" in given else None
+        remedy = "keep one: ckpt brings optimizer and step as well, weights brings the weights alone"
+        raise RunError(Mistake("weights", "ckpt and weights both say where to start", remedy=remedy))
+    if not given:
+        return None
+    checkpoint = Checkpoint.read(given[0], OmegaConf.to_container(config)[given[0]])  # type: ignore[call-overload, index]
+    checkpoint.load_weights(module)
+    return checkpoint if given == ["ckpt"] else None
 
 
 def _test(config: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> str | None:
     """Test with the best checkpoint where there is one, else with the last weights; returns the checkpoint's name."""
     from lightning.pytorch.utilities.model_helpers import is_overridden
 
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
-    if not config.test or trainer.limit_test_batches == 0 or not is_overridden("test_step", module):
+    if not config.test or trainer.limit_test_batches == 0:
         return None
+    if not is_overridden("test_step", module) or not is_overridden("test_dataloader", data):
+        return None
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+    if best is not None and not Path(best).is_relative_to(HydraConfig.get().runtime.output_dir):
+        best = None  # of the run that this one started from
     trainer.test(module, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
     return Path(best).name if best else None
 
@@ -165,5 +155,13 @@ def _shown(path: Path) -> Path:
 
 
 def _objective(config: DictConfig, final: Mapping[str, float]) -> float | None:
-    value = final.get(str(config.optimized_metric), math.nan)
-    return None if math.isnan(value) else value
+    """The final value of ``optimized_metric``, which a sweep can't do without."""
+    name = str(config.optimized_metric)
+    if name in final:
+        return final[name]
+    if HydraConfig.get().mode == RunMode.MULTIRUN and config.optimized_metric is not None:
+        remedy = "name a metric of the run, or set it to null"
+        raise ConfigError(
+            Mistake("optimized_metric", "the run has no such metric", name, tuple(final), nearest(name, final), remedy)
+        )
+    return None

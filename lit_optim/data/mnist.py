@@ -77,6 +77,8 @@ class IdxDataModule(InMemoryDataModule):
         images, labels = self._read(*_TRAIN)
         test_images, test_labels = self._read(*_TEST)
         self._refuse_namesake(test_labels)
+        if np.array_equal(images, test_images):
+            raise unfit_file(self._path(_TEST[0]), "a copy of the training images", "images kept for the test")
         validation = len(labels) // 12
         train, val = stratified_split(labels, (len(labels) - validation, validation))
         return Splits(
@@ -90,6 +92,10 @@ class IdxDataModule(InMemoryDataModule):
             import pooch  # type: ignore[import-untyped]
 
             return Path(pooch.os_cache("lit-optim"))
+        if not isinstance(self.root, (str, PathLike)):
+            raise DataError(
+                Mistake("data.root", "the path of a folder is needed", repr(self.root), remedy="correct it")
+            )
         root = Path(self.root).expanduser()
         if not root.is_dir():
             raise DataError(  # made by nobody: the name may be misspelled

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
@@ -56,6 +57,7 @@ def planned_horizon(trainer: Trainer, data: LightningDataModule) -> Horizon:
 
 
 def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:
+    _check_counts(trainer)
     accumulated = trainer.accumulate_grad_batches
     max_epochs = trainer.max_epochs if trainer.max_epochs is not None else -1
     settings: dict[str, float] = {"trainer.max_epochs": max_epochs, "trainer.max_steps": trainer.max_steps}
@@ -66,9 +68,10 @@ def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:
         if value == 0
     ]
     if batches == 0 and trainer.limit_train_batches != 0:
-        mistakes.append(
-            Mistake("data", "there is not one batch to train on", remedy="give more data, or smaller batches")
-        )
+        limited = trainer.limit_train_batches not in (None, 1.0)
+        key, given = ("trainer.limit_train_batches", repr(trainer.limit_train_batches)) if limited else ("data", None)
+        remedy = "raise the limit" if limited else "give more data, or smaller batches"
+        mistakes.append(Mistake(key, "there is not one batch to train on", given=given, remedy=remedy))
     if mistakes:
         raise PlanError(*mistakes)
     per_epoch = None if batches == math.inf else math.ceil(batches / accumulated)
@@ -78,6 +81,29 @@ def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:
     size = getattr(loader, "batch_size", None)
     samples = size * accumulated * trainer.world_size if isinstance(size, int) else None
     return Horizon(total, per_epoch, samples)
+
+
+def _check_counts(trainer: Trainer) -> None:
+    """Refuse what no horizon can be made of."""
+    counts: dict[str, Any] = {name: getattr(trainer, name) for name in ("max_steps", "accumulate_grad_batches")}
+    if trainer.max_epochs is not None:
+        counts["max_epochs"] = trainer.max_epochs
+    mistakes = [
+        Mistake(f"trainer.{name}", "a whole number is needed", repr(value), ("an integer",), remedy="correct the value")
+        for name, value in counts.items()
+        if not isinstance(value, int) or (name == "accumulate_grad_batches" and value < 1)
+    ]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in its constructor by a helper
+        name = type(callback).__name__
+        if isinstance(callback, GradientAccumulationScheduler) and len({*callback.scheduling.values()}) > 1:
+            problem, remedy = f"{name} changes what a step is in mid-run", "set trainer.accumulate_grad_batches instead"
+        elif isinstance(callback, StochasticWeightAveraging):
+            problem, remedy = f"{name} replaces the plan's schedules", "use lightning's WeightAveraging instead"
+        else:
+            continue
+        mistakes.append(Mistake("callbacks", problem, remedy=remedy))
+    if mistakes:
+        raise PlanError(*mistakes)
 
 
 def _batches_of_one_rank(loader: Any, world_size: int) -> float:

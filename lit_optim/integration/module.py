@@ -17,7 +17,7 @@ from lit_optim.integration.horizon import fitting_horizon
 from lit_optim.planner import make_plan
 from lit_optim.recipe import Recipe
 
-__all__ = ["RecipeModule", "attach", "configure_optimizers"]
+__all__ = ["RecipeModule", "attach", "check_automatic", "configure_optimizers"]
 
 RecipeLike = Recipe | Mapping[str, Any] | str | Path
 
@@ -54,16 +54,25 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
         RecipeError: The recipe's structure is wrong.
         PlanError: It doesn't fit this model or this run, or the processes of the run made different plans.
     """
+    check_automatic(module)
+    plan = make_plan(module, _recipe(recipe), fitting_horizon(module.trainer))
+    _check_same_everywhere(plan.hash)
+    optimizer, scheduler = build(module, plan)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
+
+
+def check_automatic(module: LightningModule) -> None:
+    """Refuse a module with manual optimization.
+
+    Raises:
+        PlanError: It is one.
+    """
     if not module.automatic_optimization:
         remedy = (
             "set self.automatic_optimization = True, or use lit_optim.make_plan and lit_optim.build in your own loop"
         )
         problem = f"{type(module).__name__} optimizes manually, so nothing would step what the plan builds"
         raise PlanError(Mistake("automatic_optimization", problem, remedy=remedy))
-    plan = make_plan(module, _recipe(recipe), fitting_horizon(module.trainer))
-    _check_same_everywhere(plan.hash)
-    optimizer, scheduler = build(module, plan)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
 
 def attach(module: LightningModule, recipe: RecipeLike) -> LightningModule:

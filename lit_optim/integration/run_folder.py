@@ -89,7 +89,8 @@ class RunFolder:
 
     def withdraw(self) -> None:
         """Remove what this launch wrote, and the folders that it made as far as nothing else is in them."""
-        events = self.path.glob("events.out.tfevents.*") if self._was_free else ()  # Lightning opens the file early
+        mine = f"events.out.tfevents.*.{os.getpid()}.*"  # which Lightning opens early
+        events = self.path.glob(mine) if self._was_free else ()
         for path in [*events, *reversed(self._written)]:
             if path.is_dir():
                 _remove_if_empty(path)

@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_optim.integration.checkpoint import Checkpoint
 from lit_optim.integration.run_folder import RunFolder
 from lit_optim.integration.tensorboard import RunLogger
 from lit_optim.plan import Plan
@@ -32,9 +33,17 @@ class RunFiles(Callback):
         folder: The run's folder.
         settings: Texts for ``.hydra/`` by file name; ``config.yaml`` is also shown in TensorBoard.
         hparams: Flat names and plain values, for TensorBoard's comparison of runs.
+        start_from: The checkpoint whose full state the run starts from, if there is one.
     """
 
-    def __init__(self, folder: RunFolder, settings: Mapping[str, str], hparams: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: Mapping[str, str],
+        hparams: Mapping[str, Any],
+        start_from: Checkpoint | None = None,
+    ) -> None:
+        self._start_from = start_from
         self.folder = folder
         self.plan: Plan | None = None
         self.final: dict[str, float] = {}
@@ -52,6 +61,8 @@ class RunFiles(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write all that is known before the first step, and print the plan."""
         plan: Plan = trainer.lr_scheduler_configs[0].scheduler.plan  # type: ignore[union-attr]
+        if self._start_from is not None:
+            self._start_from.check_fits(plan)
         if trainer.is_global_zero:
             self.folder.claim(self._settings)
             self.folder.write("plan.json", plan.to_json())
@@ -102,9 +113,7 @@ class RunFiles(Callback):
         logger.log_figure("plan", picture)
 
     def _note_metrics(self, trainer: Trainer) -> None:
-        metrics = {
-            tag: float(value) for tag, value in trainer.callback_metrics.items() if tag.startswith(("val/", "test/"))
-        }
+        metrics = {tag: float(value) for tag, value in trainer.callback_metrics.items()}
         self.final.update(metrics)
         for tag, value in metrics.items():
             best = self._best.get(tag)
