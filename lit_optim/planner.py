@@ -128,7 +128,7 @@ class _Planner:
     def _note_no_match(self, rule: Rule, key: str) -> None:
         names = [name for entry in self.trained for name in entry.names]
         modules = [name.rpartition(".")[0] for name in names if "." in name]
-        text = rule.match if isinstance(rule.match, str) else ""
+        text = rule.match.lstrip("^*.") if isinstance(rule.match, str) else ""
         frozen = bool(self.frozen) and bool(select(rule.match, self.frozen, key))
         problem = "only frozen parameters match" if frozen else "no trainable parameter matches"
         allowed = tuple(dict.fromkeys([*modules, *names]))
@@ -212,9 +212,6 @@ class _Planner:
             if name not in known:
                 problem = f"{dotted_name(traits.optimizer)} has no argument {name!r}"
                 self._note(f"optimizer.{name}", problem, given=repr(value), allowed=known, remedy="remove it")
-            elif name == "differentiable" and value is True:
-                problem = "Lightning's loop can't differentiate through a step"
-                self._note(f"optimizer.{name}", problem, given=repr(value), remedy="remove it")
             elif not isinstance(value, bool):
                 self._note(f"optimizer.{name}", "true or false is needed", given=repr(value), remedy="correct it")
         wrong = traits.refusal({name: value for name, value in self.execution.items() if name in known})
@@ -268,7 +265,7 @@ class _Planner:
                 key,
                 f"it can't be evaluated: {type(error).__name__}: {error}",
                 given=repr(node),
-                remedy="mend its arguments",
+                remedy="mend its arguments, or what its curve() returns: a function of the step",
             )
         return None
 

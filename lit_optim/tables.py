@@ -32,7 +32,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int | No
     for row in cells:
         grid.add_row(*row)
     width = width or max(80, shutil.get_terminal_size((120, 24)).columns)
-    console = Console(file=StringIO(), width=width, color_system=None, markup=False, highlight=False, emoji=False)
+    plain = {"color_system": None, "markup": False, "highlight": False, "emoji": False, "force_jupyter": False}
+    console = Console(file=StringIO(), width=width, **plain)  # type: ignore[arg-type]
     with console.capture() as captured:
         console.print(grid)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n")

@@ -46,9 +46,9 @@ def resolve(target: object, kinds: tuple[type, ...], key: str) -> type[Any]:
             )
         )
     if inspect.isabstract(found):
-        raise ConfigError(
-            Mistake(key, f"{target} is only the base of what can stand here", given=target, remedy="name a subclass")
-        )
+        lacking = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+        remedy = "name a subclass that implements it, or implement it"
+        raise ConfigError(Mistake(key, f"{target} doesn't implement {lacking}", given=target, remedy=remedy))
     return found
 
 

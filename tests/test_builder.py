@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -179,6 +180,40 @@ def test_another_model_is_refused(model: nn.Module, problem: str, given: str) ->
 def test_a_plan_can_not_call_what_a_recipe_can_not() -> None:
     model = MLP(4, (3,), 2)
     plan = lo.make_plan(model, lo.Recipe.from_config(recipe("SGD")), RUN)
-    forged = lo.Plan.from_json(plan.to_json().replace("torch.optim.SGD", "os.system"))
+    with pytest.raises(lo.PlanError, match="its hash is"):
+        lo.Plan.from_json(plan.to_json().replace("torch.optim.SGD", "os.system"))
+    forged = replace(plan, groups=tuple(replace(group, optimizer="os.system") for group in plan.groups))
     with pytest.raises(lo.ConfigError, match=r"os\.system is not a torch Optimizer, so a config may not call it"):
         lo.build(model, forged)
+
+
+@pytest.mark.parametrize(("sparse", "fused"), [(True, False), (False, True)])
+def test_no_fused_kernel_where_gradients_are_sparse(sparse: bool, fused: bool) -> None:
+    model = nn.EmbeddingBag(8, 3, sparse=sparse)
+    recipe = lo.Recipe.from_config({"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}})
+    optimizer, scheduler = lo.build(model, lo.make_plan(model, recipe, lo.Horizon(2)))
+    assert bool(optimizer.defaults["fused"]) is fused
+    model(torch.tensor([[1, 2]])).sum().backward()
+    optimizer.step()
+    scheduler.step()
+
+
+def test_capturable_steps_need_a_device_that_captures() -> None:
+    model = nn.Linear(2, 1)
+    recipe = lo.Recipe.from_config({"optimizer": {"_target_": "torch.optim.Adam", "capturable": True}})
+    plan = lo.make_plan(model, recipe, lo.Horizon(2))
+    with pytest.raises(lo.PlanError, match=r"optimizer\.capturable: there is nothing to capture on the CPU"):
+        lo.build(model, plan)
+
+
+def test_loaded_execution_choices_give_way_to_the_plan_s() -> None:
+    model = nn.Linear(2, 1)
+    recipe = lo.Recipe.from_config({"optimizer": {"_target_": "torch.optim.Adam", "fused": False}})
+    plan = lo.make_plan(model, recipe, lo.Horizon(2))
+    optimizer, scheduler = lo.build(model, plan)
+    state = optimizer.state_dict()
+    state["param_groups"][0].update(fused=True, name="another")
+    optimizer.load_state_dict(state)
+    scheduler.load_state_dict({"last_epoch": 1})
+    assert optimizer.param_groups[0]["fused"] is False
+    assert optimizer.param_groups[0]["name"] == "default"

@@ -24,7 +24,7 @@ def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatc
     assert "head.no_decay" in printed
     assert "optimizer.wieght_decay: torch.optim.AdamW has no hyperparameter 'wieght_decay'" in printed
     assert "nearest: layer.4" in printed
-    assert "moved from head to head" not in printed
+    assert "head: lr 0.003 → 0.01" in printed
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

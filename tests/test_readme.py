@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,14 @@ def test_the_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "recipe.yaml").write_text(block("yaml"))
     model = MLP(784, (300, 200), 10)
     names = {"model": model, "module": lo.LitClassifier(model, lo.Recipe.from_config("recipe.yaml"))}
-    exec(compile(block("python"), "README.md", "exec"), names)
+    exec(compile(block("python", 1), "README.md", "exec"), names)
     assert [group["name"] for group in names["optimizer"].param_groups] == [
         group.name for group in names["plan"].groups
     ]
+
+
+def test_the_schedule_of_one_s_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(block("python", 0), "README.md", "exec"), names)
+    curve = names["Halving"](every=10).curve(1.0, lo.Horizon(total_steps=30))
+    assert [curve(0), curve(9), curve(10), curve(29)] == [1.0, 1.0, 0.5, 0.25]

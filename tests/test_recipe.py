@@ -484,3 +484,14 @@ except lo.RecipeError as error:
         [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
     )
     assert ran.stdout.split() == [f"rules.a.{key}" for key in keys]
+
+
+def test_no_rule_is_called_like_the_group_that_no_rule_shapes() -> None:
+    config = {"optimizer": {"_target_": "torch.optim.SGD"}, "rules": {"default": {"match": "a", "lr": 0.1}}}
+    with pytest.raises(lo.RecipeError) as refused:
+        lo.Recipe.from_config(config)
+    assert str(refused.value).splitlines() == [
+        "rules.default: this names the group that no rule shapes",
+        "    given:   'default'",
+        "    fix:     rename it",
+    ]

@@ -146,9 +146,9 @@ def test_a_base_that_can_not_be_made_is_refused() -> None:
     with pytest.raises(lo.ConfigError) as refused:
         resolve("lit_optim.schedules.Schedule", (Schedule,), "schedule.lr")
     assert str(refused.value).splitlines() == [
-        "schedule.lr._target_: lit_optim.schedules.Schedule is only the base of what can stand here",
+        "schedule.lr._target_: lit_optim.schedules.Schedule doesn't implement curve",
         "    given:   lit_optim.schedules.Schedule",
-        "    fix:     name a subclass",
+        "    fix:     name a subclass that implements it, or implement it",
     ]
 
 

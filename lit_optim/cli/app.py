@@ -153,8 +153,13 @@ def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
         translated = unwritable(error)
     elif isinstance(error, OverrideParseException):
         typed = next((one for one in arguments if f"++{one}" == error.override), str(error.override))
-        remedy = "put quotes around it, twice where the shell eats one pair: 'rules.x.match=\"layer.[02]\"'"
-        translated = ConfigError(Mistake(typed, "this override can't be read", _first_line(error), remedy=remedy))
+        name, _, value = typed.partition("=")
+        remedy = f"quote the value once more, inside the shell's quotes: '{name}=\"{value}\"'"
+        translated = ConfigError(
+            Mistake(
+                typed, "this override can't be read", _first_line(error).replace(f"++{typed}", typed), remedy=remedy
+            )
+        )
     else:
         translated = ConfigError(_unknown_key(error, arguments))
     translated.__cause__ = error

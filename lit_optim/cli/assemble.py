@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -75,11 +76,13 @@ def module_of(config: DictConfig, data: LightningDataModule) -> LightningModule:
     recipe = recipe_of(config)
     node = _node(config, "model")
     mistakes = []
+    arguments = inspect.signature(resolve(node.get("_target_"), (nn.Module,), "model")).parameters
     for name in ("in_dim", "out_dim"):
         of_data = getattr(data, name, None)
-        if name not in node:
+        needed = name in arguments and arguments[name].default is inspect.Parameter.empty
+        if name not in node and not needed:
             continue
-        if node[name] is None:
+        if node.get(name) is None:
             node[name] = of_data
         if node[name] is None:
             problem = f"{type(data).__name__} doesn't say what it should be"
@@ -119,7 +122,14 @@ def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Seque
         more["enable_checkpointing"] = False
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):
         more["enable_progress_bar"] = False
-    trainer: Trainer = instantiate(node, (Trainer,), "trainer", nested=_INSIDE_TRAINER, **more)
+    try:
+        trainer: Trainer = instantiate(node, (Trainer,), "trainer", nested=_INSIDE_TRAINER, **more)
+    except ConfigError as error:
+        here = "for a machine without such devices: trainer=cpu, or trainer=ddp_cpu for several processes"
+        absent = ("backend found" in m.problem or "can not run on your system" in m.problem for m in error.mistakes)
+        if not any(absent):
+            raise
+        raise ConfigError(*(replace(mistake, remedy=here) for mistake in error.mistakes)) from error
     return trainer
 
 

@@ -39,7 +39,9 @@ def translated(error: BaseException, folder: Path, started: bool) -> BaseExcepti
     text = f"{error}".strip()
     if "ModelCheckpoint(monitor" in text or "Early stopping conditioned on metric" in text:
         name = "checkpoint" if "ModelCheckpoint" in text else "early_stopping"
-        remedy = "name a metric that the model logs, and its mode; or switch the callback off with null"
+        remedy = (
+            f"name what the model logs: callbacks.{name}.monitor=val/loss callbacks.{name}.mode=min; or null for none"
+        )
         return ConfigError(Mistake(f"callbacks.{name}.monitor", text.partition(" HINT: ")[0], remedy=remedy))
     if isinstance(error, MisconfigurationException):
         return ConfigError(Mistake("trainer", text, remedy="change what it names"))

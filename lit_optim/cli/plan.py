@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def _show(config: DictConfig, own: argparse.Namespace) -> None:
     from lit_optim.cli.failures import translated
     from lit_optim.cli.quiet import quiet
     from lit_optim.integration.horizon import planned_horizon
-    from lit_optim.integration.module import check_automatic
+    from lit_optim.integration.module import check_loop
     from lit_optim.planner import make_plan
     from lit_optim.render import save_figure
 
@@ -49,7 +50,8 @@ def _show(config: DictConfig, own: argparse.Namespace) -> None:
     seed_of(config)
     data = data_of(config)
     module = module_of(config, data)
-    check_automatic(module)
+    recipe = recipe_of(config)
+    check_loop(module, recipe)
     try:
         horizon = planned_horizon(trainer_of(config, callbacks_of(config), []), data)
         module.configure_model()
@@ -58,11 +60,12 @@ def _show(config: DictConfig, own: argparse.Namespace) -> None:
         if told is error:
             raise
         raise told from error
-    plan = make_plan(module, recipe_of(config), horizon)
+    plan = make_plan(module, recipe, horizon)
     if own.plot is not None:
         try:
             save_figure(plan, own.plot)
         except (OSError, ValueError) as error:  # ValueError: a suffix that stands for no format
             remedy = "give a file in a folder that you may write to, ending in .png, .svg or .pdf"
             raise ConfigError(Mistake("--plot", str(error), given=str(own.plot), remedy=remedy)) from error
+        print(f"drawn: {own.plot}", file=sys.stderr)
     print(plan.to_json() if own.json else plan, end="" if own.json else "\n")

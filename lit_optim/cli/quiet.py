@@ -10,6 +10,7 @@ __all__ = ["quiet"]
 _REMARKS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6.6 with torch 2.13
     r".*smaller than the logging interval.*",  # the Recorder has every step
+    r"The dirpath has changed from.*",  # a new run that starts from a checkpoint has a folder of its own
 )
 
 

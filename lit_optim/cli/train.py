@@ -65,7 +65,7 @@ def _train(config: DictConfig) -> float | None:
         if told is error:
             raise
         raise told from error
-    files.finish(trainer)
+    files.finish(trainer, best)
     if trainer.is_global_zero:
         _print_result(files, trainer, best)
     return _objective(config, files.final)
@@ -146,7 +146,8 @@ def _print_result(files: RunFiles, trainer: Trainer, best: str | None) -> None:
     dashboard = _shown(next((p for p in files.folder.path.parents if p.name == "runs"), files.folder.path))
     print(f"\nresult     {metrics or 'no metric was logged'}{tested}")
     print(f"run        {trainer.global_step:,} steps, {folder}")
-    print(f"dashboard  tensorboard --logdir {shlex.quote(str(dashboard))}", flush=True)
+    if trainer.loggers:
+        print(f"dashboard  tensorboard --logdir {shlex.quote(str(dashboard))}", flush=True)
 
 
 def _shown(path: Path) -> Path:

@@ -48,10 +48,13 @@ class Checkpoint:
             others = [other.name for other in path.parent.glob("*.ckpt")] if path.parent.is_dir() else []
             near = nearest(path.name, others)
             raise RunError(Mistake(key, "no such checkpoint", given=str(path), nearest=near, remedy="correct the path"))
+        if path.is_dir():
+            remedy = f"give a file: {path / 'checkpoints' / 'last.ckpt'}"
+            raise RunError(Mistake(key, "this is a folder", given=str(path), remedy=remedy))
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
             remedy = "give an undamaged checkpoint"
             raise RunError(Mistake(key, f"this file can't be read: {reason}", str(path), remedy=remedy)) from error
         needed = ("state_dict",) if key == "weights" else ("state_dict", "optimizer_states", "lr_schedulers", "loops")

@@ -17,7 +17,7 @@ from lit_optim.integration.horizon import fitting_horizon
 from lit_optim.planner import make_plan
 from lit_optim.recipe import Recipe
 
-__all__ = ["RecipeModule", "attach", "check_automatic", "configure_optimizers"]
+__all__ = ["RecipeModule", "attach", "check_loop", "configure_optimizers"]
 
 RecipeLike = Recipe | Mapping[str, Any] | str | Path
 
@@ -54,25 +54,31 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
         RecipeError: The recipe's structure is wrong.
         PlanError: It doesn't fit this model or this run, or the processes of the run made different plans.
     """
-    check_automatic(module)
-    plan = make_plan(module, _recipe(recipe), fitting_horizon(module.trainer))
+    recipe = _recipe(recipe)
+    check_loop(module, recipe)
+    plan = make_plan(module, recipe, fitting_horizon(module.trainer))
     _check_same_everywhere(plan.hash)
     optimizer, scheduler = build(module, plan)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
 
-def check_automatic(module: LightningModule) -> None:
-    """Refuse a module with manual optimization.
+def check_loop(module: LightningModule, recipe: Recipe) -> None:
+    """Refuse what Lightning's loop doesn't do.
 
     Raises:
-        PlanError: It is one.
+        PlanError: A module with manual optimization, or a step to differentiate through.
     """
+    mistakes = []
     if not module.automatic_optimization:
-        remedy = (
-            "set self.automatic_optimization = True, or use lit_optim.make_plan and lit_optim.build in your own loop"
-        )
+        remedy = "set self.automatic_optimization = True, or use make_plan and build in a loop of your own"
         problem = f"{type(module).__name__} optimizes manually, so nothing would step what the plan builds"
-        raise PlanError(Mistake("automatic_optimization", problem, remedy=remedy))
+        mistakes.append(Mistake("automatic_optimization", problem, remedy=remedy))
+    if recipe.values.get("differentiable"):
+        remedy = "remove it, or use make_plan and build in a loop of your own"
+        problem = "Lightning doesn't differentiate through a step"
+        mistakes.append(Mistake("optimizer.differentiable", problem, given="True", remedy=remedy))
+    if mistakes:
+        raise PlanError(*mistakes)
 
 
 def attach(module: LightningModule, recipe: RecipeLike) -> LightningModule:

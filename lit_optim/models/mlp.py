@@ -63,6 +63,8 @@ class MLP(nn.Module):
         output_activation: str | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(hidden_dims, (str, int)):
+            raise ValueError(f"hidden_dims is a list of integers, not {hidden_dims!r}")
         dims = [in_dim, *hidden_dims, out_dim]
         for dim in dims:
             if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:

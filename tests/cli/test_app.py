@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from lit_optim.cli.app import NewFolders, report, run_app, unwritable
@@ -85,12 +86,22 @@ def test_a_fault_of_the_program_is_told_with_its_traceback(capsys: pytest.Captur
     assert "ZeroDivisionError: a bug" in err
 
 
-def test_an_interrupt_is_not_swallowed() -> None:
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (SIGTERMException(), 143, "terminated"),
+        (SystemExit(0), 1, "ended before its time"),
+    ],
+)
+def test_what_ends_a_run_early_is_no_success(
+    raised: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     def stop(config: DictConfig) -> None:
-        raise KeyboardInterrupt
+        raise raised
 
-    with pytest.raises(KeyboardInterrupt):
-        run_app([], stop, extra=[HERE])
+    assert run_app([], stop, extra=[HERE]) == code
+    assert capsys.readouterr().err == f"lit-optim: {said}\n"
 
 
 @pytest.mark.parametrize(("rank", "told"), [("0", 1), ("1", 0)])
@@ -166,10 +177,10 @@ def test_a_folder_that_cannot_be_written_is_told_by_its_key(error: OSError, says
 
 
 def test_the_names_beside_an_unknown_key_are_those_of_the_other_overrides(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_app(["data=mnist", "data.rot=x"], lambda config: None) == 1
+    assert run_app(["trainer=fsdp", "trainer.strategy.save_distribted_checkpoint=x"], lambda config: None) == 1
     err = capsys.readouterr().err
-    assert "nearest: root" in err
-    assert "+data.rot=" in err
+    assert "nearest: save_distributed_checkpoint" in err
+    assert "+trainer.strategy.save_distribted_checkpoint=" in err
 
 
 @pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--help"], ["--info", "config"]])

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, TensorDataset
 
 import lit_optim as lo
 from lit_optim.data.loader import TensorLoader
-from lit_optim.integration.horizon import _batches_of_one_rank, fitting_horizon, planned_horizon
+from lit_optim.integration.horizon import _batches_of_one_rank, _check_counts, fitting_horizon, planned_horizon
 
 SAMPLES = 22
 X = torch.randn(SAMPLES, 3, generator=torch.Generator().manual_seed(0))
@@ -160,3 +161,24 @@ def test_shares_a_plain_loader_out_as_a_distributed_sampler_would(
 
 def test_an_in_memory_loader_already_counts_one_ranks_share() -> None:
     assert _batches_of_one_rank(TensorLoader((X,), 4, rank=0, world_size=2), 2) == 3
+
+
+@pytest.mark.parametrize(
+    ("callback", "told"),
+    [
+        (
+            GradientAccumulationScheduler({0: 1, 1: 4}),
+            "callbacks: GradientAccumulationScheduler changes what a step is",
+        ),
+        (StochasticWeightAveraging(swa_lrs=0.1), "callbacks: StochasticWeightAveraging replaces the plan's schedules"),
+    ],
+)
+def test_callbacks_that_would_make_the_plan_a_lie_are_refused(callback: Callback, told: str) -> None:
+    trainer = Trainer(accelerator="cpu", max_epochs=2, logger=False, callbacks=[callback], enable_checkpointing=False)
+    with pytest.raises(lo.PlanError, match=told):
+        _check_counts(trainer)
+
+
+def test_one_accumulation_for_the_whole_run_is_fine() -> None:
+    same = GradientAccumulationScheduler({0: 2})
+    _check_counts(Trainer(accelerator="cpu", max_epochs=2, logger=False, callbacks=[same], enable_checkpointing=False))

@@ -69,7 +69,7 @@ def test_withdraw_removes_all_that_the_launch_made(tmp_path: Path) -> None:
     folder = RunFolder(path, [path, path.parent, path.parent.parent])
     folder.check_free()
     path.mkdir(parents=True)
-    (path / "events.out.tfevents.1").write_text("opened early")
+    (path / f"events.out.tfevents.1.host.{os.getpid()}.0").write_text("opened early")
     folder.claim(TEXTS)
     folder.write("plan.json", "{}")
     (path / "plan.png").write_text("…")
@@ -137,3 +137,15 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="No space left"):
         folder.write("metrics.json", "new")
     assert (tmp_path / "metrics.json").read_text() == "old"
+
+
+def test_a_launch_that_loses_leaves_the_winner_s_files(tmp_path: Path) -> None:
+    winner, loser = RunFolder(tmp_path), RunFolder(tmp_path)
+    winner.check_free()
+    loser.check_free()
+    winner.claim(TEXTS)
+    (tmp_path / "events.out.tfevents.1.host.1.0").write_text("the winner's")
+    with pytest.raises(lo.RunError):
+        loser.claim(TEXTS)
+    loser.withdraw()
+    assert {path.name for path in tmp_path.iterdir()} == {".hydra", "events.out.tfevents.1.host.1.0"}

@@ -51,6 +51,7 @@ class RunFiles(Callback):
         self._hparams = hparams
         self._best: dict[str, dict[str, float]] = {}
         self._epochs = 0
+        self._tested: str | None = None
         self._began = time.monotonic()
 
     @property
@@ -97,8 +98,14 @@ class RunFiles(Callback):
         if self.has_started and trainer.is_global_zero:
             self._write_metrics("crashed", trainer)
 
-    def finish(self, trainer: Trainer) -> None:
-        """Write the results of a run that came to its end, and close its events file."""
+    def finish(self, trainer: Trainer, tested: str | None = None) -> None:
+        """Write the results of a run that came to its end, and close its events file.
+
+        Args:
+            trainer: Of the run.
+            tested: The checkpoint that the test's metrics are of; None for the last weights.
+        """
+        self._tested = tested
         if not trainer.is_global_zero:
             return
         self._write_metrics("finished", trainer)
@@ -129,6 +136,7 @@ class RunFiles(Callback):
                 "best": self._best,
                 "steps": trainer.global_step,
                 "epochs": self._epochs,
+                "tested": self._tested,
                 "seconds": round(time.monotonic() - self._began, 3),
             }
         )

@@ -1,0 +1,80 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lit_optim as lo
+from lit_optim.integration.checkpoint import Checkpoint
+from lit_optim.models import MLP
+
+ADAMW = {"optimizer": {"_target_": "torch.optim.AdamW", "lr": 1e-3}}
+HEAD = {"rules": {"head": {"match": "layer.2", "lr": 1e-2}}}
+
+
+def planned(recipe: dict[str, Any], steps: int = 10) -> tuple[MLP, lo.Plan]:
+    model = MLP(4, (3,), 2)
+    return model, lo.make_plan(model, lo.Recipe.from_config(recipe), lo.Horizon(steps))
+
+
+def saved(path: Path, recipe: dict[str, Any], step: int = 5) -> Checkpoint:
+    model, plan = planned(recipe)
+    optimizer, _ = lo.build(model, plan)
+    content = {"state_dict": {}, "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [], "loops": {}}
+    torch.save({**content, "global_step": step}, path / "some.ckpt")
+    return Checkpoint.read("ckpt", str(path / "some.ckpt"))
+
+
+def test_the_state_of_the_same_recipe_fits(tmp_path: Path) -> None:
+    saved(tmp_path, ADAMW | HEAD).check_fits(planned(ADAMW | HEAD)[1])
+
+
+def test_a_renamed_rule_and_another_value_fit_too(tmp_path: Path) -> None:
+    other = {"rules": {"last": {"match": "layer.2", "lr": 3e-2}}}
+    saved(tmp_path, ADAMW | HEAD).check_fits(planned(ADAMW | other)[1])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        (ADAMW, "ckpt: its param groups are not those of this plan\n    given:   2 groups\n"),
+        (
+            ADAMW | {"rules": {"base": {"match": "layer.0", "lr": 1e-2}, "b": {"match": "layer.2.bias", "lr": 1.0}}},
+            "ckpt: its param groups are not those of this plan\n",
+        ),
+        (
+            {"optimizer": {"_target_": "torch.optim.SGD"}} | HEAD,
+            "ckpt: it was trained with another optimizer than torch.optim.SGD\n    given:   one with amsgrad, betas,",
+        ),
+    ],
+)
+def test_the_state_of_another_recipe_is_refused(recipe: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(lo.RunError) as refused:
+        saved(tmp_path, ADAMW | HEAD).check_fits(planned(recipe)[1])
+    assert str(refused.value).startswith(told)
+    assert "weights=PATH" in str(refused.value)
+
+
+def test_a_run_that_is_over_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(lo.RunError, match="it stands at step 10 of a run of 10: nothing is left to train"):
+        saved(tmp_path, ADAMW, step=10).check_fits(planned(ADAMW)[1])
+    saved(tmp_path, ADAMW, step=10).check_fits(planned(ADAMW, steps=11)[1])
+
+
+@pytest.mark.parametrize("given", [5, True, ["a"], {}])
+def test_what_is_no_path_is_refused(given: object) -> None:
+    with pytest.raises(lo.RunError, match="weights: the path of a checkpoint is needed"):
+        Checkpoint.read("weights", given)
+
+
+def test_a_file_of_weights_alone_is_no_full_state(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "w.ckpt")
+    assert Checkpoint.read("weights", str(tmp_path / "w.ckpt")).content == {"state_dict": {}}
+    with pytest.raises(lo.RunError, match="it has no optimizer_states, lr_schedulers, loops"):
+        Checkpoint.read("ckpt", str(tmp_path / "w.ckpt"))
+
+
+def test_what_is_loaded_is_plain(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "more": Path("code")}, tmp_path / "w.ckpt")
+    with pytest.raises(lo.RunError, match="this file can't be read"):
+        Checkpoint.read("weights", str(tmp_path / "w.ckpt"))
