@@ -18,7 +18,7 @@ class ProgressBar(TQDMProgressBar):
     """Lightning's bar with the last batch's loss and the learning rate beside the metrics logged to it.
 
     The loss is read from the device only when the bar is redrawn. The learning rate is the first group's, or
-    ``min…max`` where groups differ; it is the one that the next step will use.
+    ``min…max`` where groups differ; it is the one that the last step used.
 
     Where stdout is not a terminal (a CI log, a file, a notebook) no bar is drawn, since each redraw would stay there as
     a line of its own; one plain line an epoch says the same::
@@ -34,6 +34,7 @@ class ProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=refresh_rate, leave=leave)
         self._terminal = True
         self._loss: Tensor | None = None
+        self._lrs: list[float | Tensor] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look where stdout leads."""
@@ -59,12 +60,17 @@ class ProgressBar(TQDMProgressBar):
         if self._loss is not None:
             shown["train/loss"] = self._loss.item() * trainer.accumulate_grad_batches
         shown.update(logged)
-        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        lrs = [float(group["lr"]) for group in groups if group.get("lr") is not None]
-        if lrs:
+        if self._lrs:
+            lrs = [float(lr) for lr in self._lrs]
             low, high = min(lrs), max(lrs)
             shown["lr"] = f"{low:.3g}" if low == high else f"{low:.3g}…{high:.3g}"
         return shown
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Keep the learning rates that this batch uses; at its end they are already the next one's."""
+        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        lrs = [group["lr"] for group in groups if group.get("lr") is not None]
+        self._lrs = [lr.clone() if isinstance(lr, Tensor) else lr for lr in lrs]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -94,6 +94,19 @@ def test_groups_that_differ_show_their_range(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.count("lr 0.001…0.02\n") == 2
 
 
+class Scheduled(Tiny):
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        halving = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": halving, "interval": "step"}}
+
+
+def test_the_lr_is_the_one_that_the_step_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(ProgressBar(), Scheduled((1.0,)), tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("lr ")[1] for line in lines if line.startswith("epoch ")] == ["0.00195", "1.91e-06"]
+
+
 def test_a_refresh_rate_of_zero_shows_nothing_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(ProgressBar(refresh_rate=0), Tiny(), tmp_path)
     assert set(capsys.readouterr().out.splitlines()) == {"an epoch starts"}
