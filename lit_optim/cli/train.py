@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -83,9 +83,12 @@ def _settings(config: DictConfig) -> dict[str, str]:
 
 def _hparams(config: DictConfig) -> dict[str, Any]:
     """What may differ between two runs that are worth comparing: no paths, nothing twice."""
-    whole = OmegaConf.to_container(config, resolve=True)
-    parts = {part: node for part, node in whole.items() if part in _COMPARED}  # type: ignore[union-attr]
+    parts = {part: node for part, node in _plain(config).items() if part in _COMPARED}
     return {name: value for name, value in _flat(parts).items() if name != "data.seed"}
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -119,7 +122,7 @@ def _starting_point(config: DictConfig, module: LightningModule) -> Checkpoint |
         raise RunError(Mistake("weights", "ckpt and weights both say where to start", remedy=remedy))
     if not given:
         return None
-    checkpoint = Checkpoint.read(given[0], OmegaConf.to_container(config)[given[0]])  # type: ignore[call-overload, index]
+    checkpoint = Checkpoint.read(given[0], _plain(config)[given[0]])
     checkpoint.load_weights(module)
     return checkpoint if given == ["ckpt"] else None
 

@@ -39,7 +39,7 @@ def test_plot_draws_into_the_file_and_makes_nothing_else(
     lit_optim_: Any, tmp_path: Path, suffix: str, signature: bytes
 ) -> None:
     ended = lit_optim_("plan", "data=digits", "--plot", f"curves{suffix}")
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.err) == (0, f"drawn: curves{suffix}\n")
     assert [path.name for path in tmp_path.iterdir()] == [f"curves{suffix}"]
     assert (tmp_path / f"curves{suffix}").read_bytes().startswith(signature)
     assert "optimizer steps" in ended.out

@@ -118,7 +118,7 @@ def test_the_picture_is_a_png(finished: Run) -> None:
 
 def test_metrics_of_a_finished_run(finished: Run) -> None:
     metrics = finished.metrics
-    assert set(metrics) == {"status", "final", "best", "steps", "epochs", "seconds"}
+    assert set(metrics) == {"status", "final", "best", "steps", "epochs", "tested", "seconds"}
     assert metrics["status"] == "finished"
     assert set(metrics["final"]) == {"val/loss", "val/acc", "test/loss", "test/acc"} == set(metrics["best"])
     assert (metrics["steps"], metrics["epochs"]) == (EPOCHS * BATCHES, EPOCHS)
