@@ -9,6 +9,7 @@ from matplotlib.image import imread
 from torch import nn
 
 import lit_optim as lo
+from lit_optim.models import MLP
 from lit_optim.render import plan_text, save_figure
 
 
@@ -138,3 +139,22 @@ sys.exit("matplotlib.pyplot" in sys.modules or "torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
     assert (tmp_path / "plan.png").exists()
+
+
+@pytest.mark.parametrize(("head", "scale"), [(0.1, "linear"), (10.0, "log")])
+def test_groups_that_are_decades_apart_are_drawn_on_a_log_scale(
+    head: float, scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales: list[str] = []
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig",
+        lambda figure, *_, **__: scales.extend(axes.get_yscale() for axes in figure.axes),
+    )
+    config = {
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1},
+        "rules": {"head": {"match": "layer.2", "lr": head, "momentum": 0.5}},
+        "schedule": {"lr": {"_target_": "lit_optim.schedules.Cosine", "final_factor": 0.5}},
+    }
+    plan = lo.make_plan(MLP(4, (3,), 2), lo.Recipe.from_config(config), lo.Horizon(total_steps=10))
+    save_figure(plan, tmp_path / "plan.png")
+    assert scales == [scale]
