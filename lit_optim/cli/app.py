@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from lit_optim.cli.overrides import accept_new_keys, overrides_first
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
 
-__all__ = ["NewFolders", "run_app"]
+__all__ = ["NewFolders", "report", "run_app", "unwritable"]
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _NO_CHOICE = re.compile(r"[a-z]+=(null|true|false|\[.*\]|\{.*\}|[0-9.]+)")  # of a config group
@@ -77,7 +77,7 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         extra: Overrides that go behind the user's, and so win.
 
     Returns:
-        0, or 1 where anything was refused or failed.
+        0; 1 where anything was refused or failed; 130 after an interrupt, 143 after the signal to terminate.
     """
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # so that a config can name the user's own classes, as `python -m` would
@@ -186,7 +186,9 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
     if isinstance(error, TypeError) or message.startswith("Config group override must be"):
         odd = next((argument for argument in arguments if _NO_CHOICE.fullmatch(argument)), "config")
         key = odd.partition("=")[0]
-        return Mistake(key, "the name of a choice is needed", odd, remedy=f"for example {key}=none, or leave it out")
+        return Mistake(
+            key, "the name of a choice is needed", odd, remedy=f"name one of its choices: {key}=NAME, or leave it out"
+        )
     key = str(getattr(cause, "full_key", None) or "")
     if not key and "'" in message:
         key = message.split("'")[1]

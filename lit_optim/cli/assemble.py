@@ -150,7 +150,5 @@ def _node(config: DictConfig, key: str) -> dict[str, Any]:
         return {}
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     if not isinstance(plain, dict):
-        raise ConfigError(
-            Mistake(key, "a mapping is needed", repr(plain), remedy=f"choose one: {key}=NAME, or {key}=none")
-        )
+        raise ConfigError(Mistake(key, "a mapping is needed", repr(plain), remedy=f"choose one: {key}=NAME"))
     return {str(name): value for name, value in plain.items()}

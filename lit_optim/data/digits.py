@@ -21,7 +21,7 @@ class Digits(InMemoryDataModule):
             DataError: scikit-learn is not installed.
         """
         try:
-            from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+            from sklearn.datasets import load_digits
         except ImportError as error:
             raise missing_extra("Digits", "scikit-learn", "digits", error) from error
         digits = load_digits()

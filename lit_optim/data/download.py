@@ -23,7 +23,7 @@ def download(name: str, md5: str, mirrors: Sequence[str], folder: Path) -> Path:
     Raises:
         DataError: No mirror gave the file, or the folder can't be written.
     """
-    import pooch  # type: ignore[import-untyped]  # here, because most runs have their data
+    import pooch  # here, because most runs have their data
 
     by_hand = f"fetch {name} by hand into {folder}, or point data.root to a folder that holds it"
     try:

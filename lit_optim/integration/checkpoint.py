@@ -52,7 +52,7 @@ class Checkpoint:
             remedy = f"give a file: {path / 'checkpoints' / 'last.ckpt'}"
             raise RunError(Mistake(key, "this is a folder", given=str(path), remedy=remedy))
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # it is held all run long
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
             remedy = "give an undamaged checkpoint"

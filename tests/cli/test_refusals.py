@@ -31,7 +31,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # overrides, wh
     "unknown key of a rule": (("rules.a.mach=layer.4", "rules.a.lr=1"), ("rules.a.match:", "rules.a")),
     "unknown hydra key": (("hydra.run.dri=x",), ("hydra.run.dri:",)),
     "wrong kind for hydra": (("hydra.callbacks=null",), ("hydra.callbacks:", "not Optional")),
-    "group set to null": (("optimizer=null",), ("optimizer:", "optimizer=none")),
+    "group set to null": (("optimizer=null",), ("optimizer:", "optimizer=NAME")),
     "not an override": (("nonsense",), ("nonsense:",)),
     "unquoted glob": (("rules.a.match=layer.[02]",), ("rules.a.match=layer.[02]:", "quotes")),
     "negative lr": (("optimizer.lr=-0.1",), ("optimizer.lr:", "-0.1")),
