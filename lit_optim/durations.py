@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lit_optim.errors import Mistake, PlanError
 
-__all__ = ["Duration", "Horizon", "steps_of"]
+__all__ = ["Duration", "Horizon", "malformed", "steps_of"]
 
 Duration = int | str
 """What a user may write: ``500``, ``"500steps"``, ``"2epochs"`` or ``"5%"``."""
@@ -74,12 +74,14 @@ def steps_of(duration: Duration, horizon: Horizon, key: str) -> int:
     Raises:
         PlanError: Another form, a unit that this horizon can't measure, or a length past the end of the run.
     """
-    if isinstance(duration, int) and not isinstance(duration, bool) and duration >= 0:
+    wrong = malformed(duration, key)
+    if wrong is not None:
+        raise PlanError(wrong)
+    if isinstance(duration, int):
         steps = float(duration)
     else:
-        match = _PATTERN.fullmatch(duration.strip()) if isinstance(duration, str) else None
-        if match is None:
-            raise PlanError(_malformed(duration, key))
+        match = _PATTERN.fullmatch(duration.strip())
+        assert match is not None
         steps = float(match["amount"]) * _unit_length(match["unit"], duration, horizon, key)
     rounded = math.floor(steps + 0.5)
     if steps > horizon.total_steps * (1 + 1e-12) and horizon.is_bounded:
@@ -118,12 +120,23 @@ def _unit_length(unit: str, duration: Duration, horizon: Horizon, key: str) -> f
     )
 
 
-def _malformed(duration: object, key: str) -> Mistake:
+def malformed(duration: object, key: str) -> Mistake | None:
+    """What is wrong with the form of a duration; what it measures in a run is for `steps_of` to say.
+
+    Args:
+        duration: As written.
+        key: The config key that it stands under.
+    """
     remedy = "add a unit"
     if isinstance(duration, int):
+        if duration >= 0 and not isinstance(duration, bool):
+            return None
         remedy = "write 0 or more steps"
     elif isinstance(duration, float) and 0 < duration <= 1:
         remedy = f"write {duration * 100:g}% for that share of the run"
-    elif isinstance(duration, str) and duration.strip().isdigit():
-        remedy = f"write {duration.strip()} without quotes, or {duration.strip()}steps"
+    elif isinstance(duration, str):
+        if _PATTERN.fullmatch(duration.strip()):
+            return None
+        if duration.strip().isdigit():
+            remedy = f"write {duration.strip()} without quotes, or {duration.strip()}steps"
     return Mistake(key, "this is not a length of training", given=repr(duration), allowed=_FORMS, remedy=remedy)

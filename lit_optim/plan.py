@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,9 +20,12 @@ from lit_optim.targets import instantiate
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Group", "Plan", "Span", "canonical", "span"]
+__all__ = ["FROZEN", "Group", "Plan", "Span", "canonical", "span"]
 
-_FORMAT = 1  # of the JSON form; a reader refuses others
+_FORMAT = 2  # of the JSON form; a reader refuses others
+FROZEN = "frozen"
+"""Stands for what a rule has frozen among the groups that its parameters ended in."""
+
 _SCANNED = 10_000  # steps up to which a curve is scanned whole for its extremes
 
 
@@ -47,6 +50,7 @@ class Group:
         parameters: Qualified names, in the model's order; a tied parameter stands once, under its first name.
         numel: Numbers in all its parameters together.
         rules: Names of the rules that shaped it.
+        freeze_until: The first optimizer step that moves it; until then its gradients are dropped. 0: from the start.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Group:
     parameters: tuple[str, ...]
     numel: int
     rules: tuple[str, ...] = ()
+    freeze_until: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,12 @@ class Plan:
     Args:
         groups: The param groups, in the order of their first parameters.
         horizon: The run that the schedules are measured against.
-        frozen: Qualified names of the parameters that no optimizer holds (``requires_grad=False``).
+        frozen: Qualified names of the parameters that no optimizer holds: those that a rule freezes, and those that the
+            model itself has frozen (``requires_grad=False``).
         frozen_numel: Numbers in them together.
+        frozen_by: For those that a rule freezes, the rule.
         tied: Further names of tied parameters, each with the name that it is planned under.
-        rules: The groups that each rule's parameters ended in.
+        rules: The groups that each rule's parameters ended in; ``frozen`` stands for what the rule itself has frozen.
         warnings: What is legal but suspicious.
         execution: How the steps are computed (``fused``, ``foreach``, …) where the recipe says; outside of the hash.
     """
@@ -77,6 +84,7 @@ class Plan:
     horizon: Horizon
     frozen: tuple[str, ...] = ()
     frozen_numel: int = 0
+    frozen_by: Mapping[str, str] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -91,7 +99,7 @@ class Plan:
         by_name = {group.name: group for group in self.groups}
         if name in by_name:
             return by_name[name]
-        of_rule = self.rules.get(name, ())
+        of_rule = tuple(group for group in self.rules.get(name, ()) if group in by_name)
         if len(of_rule) == 1:
             return by_name[of_rule[0]]
         if of_rule:
@@ -178,6 +186,7 @@ class Plan:
                 horizon=Horizon(**data["horizon"]),
                 frozen=tuple(data["frozen"]),
                 frozen_numel=data["frozen_numel"],
+                frozen_by=data["frozen_by"],
                 tied=data["tied"],
                 rules=_tuples(data["rules"]),
                 warnings=tuple(data["warnings"]),
@@ -194,10 +203,12 @@ class Plan:
 
     def diff(self, other: Plan) -> list[str]:
         """What is different in ``other``, a line each in words; empty where the two are equal."""
-        return list(_differences(self, other))
+        from lit_optim.differences import differences
+
+        return list(differences(self, other))
 
     def __str__(self) -> str:
-        from lit_optim.render import plan_text  # the one look downwards: printing a plan is worth it
+        from lit_optim.render import plan_text
 
         return plan_text(self)
 
@@ -238,56 +249,3 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _tuples(item) for name, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _differences(old: Plan, new: Plan) -> Iterator[str]:
-    """Horizon, groups that came or went, changed settings, and parameters that moved."""
-    for name in ("total_steps", "steps_per_epoch", "global_batch"):
-        before, after = getattr(old.horizon, name), getattr(new.horizon, name)
-        if before != after:
-            yield f"horizon: {name} {before} → {after}"
-    groups, others = ({group.name: group for group in plan.groups} for plan in (old, new))
-    yield from (f"{name}: group removed" for name in groups if name not in others)
-    yield from (f"{name}: group added" for name in others if name not in groups)
-    for name in (name for name in groups if name in others):
-        yield from _group_differences(groups[name], others[name])
-    moved: dict[tuple[str, str], int] = {}
-    before, after = _places(old), _places(new)
-    for parameter in {**before, **after}:
-        move = (before.get(parameter, "(absent)"), after.get(parameter, "(absent)"))
-        if move[0] != move[1]:
-            moved[move] = moved.get(move, 0) + 1
-    for (source, target), count in moved.items():
-        yield f"{count} tensor{'s' * (count != 1)} moved from {source} to {target}"
-    if not moved and [*before] != [*after]:
-        yield "parameters: the same, in another order"
-    if old.frozen_numel != new.frozen_numel:
-        yield f"frozen: {old.frozen_numel:,} → {new.frozen_numel:,} parameters"
-    for name in ("tied", "rules"):
-        if getattr(old, name) != getattr(new, name):
-            yield f"{name}: {_shown(getattr(old, name))} → {_shown(getattr(new, name))}"
-
-
-def _places(plan: Plan) -> dict[str, str]:
-    """Where each parameter is: its group's name, or ``frozen``."""
-    held = {parameter: group.name for group in plan.groups for parameter in group.parameters}
-    return held | dict.fromkeys(plan.frozen, "frozen")
-
-
-def _shown(names: Mapping[str, Any] | tuple[str, ...]) -> str:
-    return json.dumps(names) if names else "none"
-
-
-def _group_differences(old: Group, new: Group) -> Iterator[str]:
-    if old.numel != new.numel:
-        yield f"{old.name}: {old.numel:,} → {new.numel:,} parameters"
-    if old.rules != new.rules:
-        yield f"{old.name}: shaped by {_shown(old.rules)} → {_shown(new.rules)}"
-    if old.optimizer != new.optimizer:
-        yield f"{old.name}: optimizer {old.optimizer} → {new.optimizer}"
-    for kind in ("hyperparameters", "schedules"):
-        before, after = getattr(old, kind), getattr(new, kind)
-        for name in {**before, **after}:
-            if before.get(name) != after.get(name):
-                label = name if kind == "hyperparameters" else f"schedule of {name}"
-                yield f"{old.name}: {label} {before.get(name)} → {after.get(name)}"

@@ -1,34 +1,37 @@
-"""Model + recipe + horizon → plan: who matches what, the merged groups, and every refusal.
+"""Model + recipe + horizon → plan: what each parameter ends with, the merged groups, and every refusal.
 
 Nothing is changed and nothing is stepped here; the model is only looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from lit_optim.cascade import DEFAULT, Cascade, Settled, tuples
-from lit_optim.durations import Horizon
-from lit_optim.errors import ConfigError, LitOptimError, Mistake, PlanError, nearest
-from lit_optim.plan import Group, Plan, Span, span
-from lit_optim.recipe import Recipe, Rule
-from lit_optim.schedules import Curve, Schedule
-from lit_optim.selection import Entry, entries_of, select
-from lit_optim.targets import dotted_name, instantiate
-from lit_optim.traits import EXECUTION, Traits
+from lit_optim.advice import warnings_of
+from lit_optim.cascade import DEFAULT, Cascade, Settled
+from lit_optim.checks import bound_mistakes, class_mistakes, execution_mistakes, group_mistakes, schedule_mistakes
+from lit_optim.durations import Duration, Horizon, steps_of
+from lit_optim.errors import Mistake, PlanError
+from lit_optim.grouping import few, merge, to_group
+from lit_optim.matching import Matching
+from lit_optim.plan import FROZEN, Plan
+from lit_optim.recipe import Recipe
+from lit_optim.traits import EXECUTION
 
-__all__ = ["make_plan"]
+__all__ = ["Planner", "make_plan"]
 
 
 def make_plan(model: nn.Module, recipe: Recipe, horizon: Horizon) -> Plan:
     """Say who claims what, and how it moves, before anything is built.
 
     Args:
-        model: Any module; wrappers (``torch.compile``, DataParallel, DistributedDataParallel) are looked through.
+        model: Any module; wrappers (``torch.compile``, DDP, FSDP, activation checkpointing) are looked through.
         recipe: What the user wrote.
         horizon: The run that durations are measured against.
 
@@ -38,257 +41,219 @@ def make_plan(model: nn.Module, recipe: Recipe, horizon: Horizon) -> Plan:
     Raises:
         PlanError: With every mistake that was found.
     """
-    planner = _Planner(recipe, horizon, entries_of(model))
-    plan = planner.plan()
+    with _collector_at_rest():
+        planner = Planner(model, recipe, horizon)
+        plan = planner.plan()
     if planner.mistakes or plan is None:
         raise PlanError(*dict.fromkeys(planner.mistakes))
     return plan
 
 
-@dataclass
-class _Merged:
-    """Parameters that ended with the same settings: a group to be."""
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Without it a model of 100,000 tensors is walked by the garbage collector again and again: half of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
-    settled: Settled
-    entries: list[Entry]
-    shaped_by: set[str]
 
+class Planner:
+    """One pass over a recipe; ``mistakes`` gathers what is wrong on the way, so that all of it is told at once.
 
-class _Planner:
-    """One pass over a recipe; ``mistakes`` gathers what is wrong on the way, so that all of it is told at once."""
+    Args:
+        model: Any module.
+        recipe: What the user wrote.
+        horizon: The run.
 
-    def __init__(self, recipe: Recipe, horizon: Horizon, entries: list[Entry]) -> None:
+    Attributes:
+        matching: Which rules match each parameter.
+        ends: What each parameter ends with; None where no class is in force or the model itself has frozen it.
+        merged: The groups.
+        mistakes: What is wrong.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, horizon: Horizon) -> None:
         self.recipe = recipe
         self.horizon = horizon
         self.mistakes: list[Mistake] = []
-        self.warnings: list[str] = []
-        self.frozen = [entry for entry in entries if not entry.parameter.requires_grad]
-        self.trained = [entry for entry in entries if entry.parameter.requires_grad]
-        self.execution = {name: value for name, value in recipe.values.items() if name in EXECUTION}
+        self.matching = Matching(model, recipe, self.mistakes)
         self.cascade = Cascade(recipe, self.mistakes)
+        self._settled: dict[tuple[int, ...], Settled | None] = {}
+        self._at_depth: dict[tuple[tuple[int, ...], int], Settled] = {}
+        self._check_parameters()
+        self._check_rules()
+        entries = self.matching.index.entries
+        self.ends = [self._end(position) for position in range(len(entries))]
+        held = [
+            (entry, settled)
+            for entry, settled in zip(entries, self.ends, strict=True)
+            if settled is not None and not settled.is_frozen
+        ]
+        self.merged = merge(held, self._settle(()))
+        for index in {*range(len(recipe.rules))}.difference(*self.matching.rules_of):
+            self._settle((index,))  # it matches nothing, and may be wrong in other ways as well
 
     def plan(self) -> Plan | None:
         """The plan; None where too little is known to go on. It stands only if there are no mistakes."""
-        self._check_parameters()
-        matching = self._matching_rules()
-        if DEFAULT not in self.cascade.classes or not self.trained:
+        self._check_groups()
+        if not self.merged:
             return None
-        matched = {index for rules in matching for index in rules}
-        unmatched = [(index,) for index in range(len(self.recipe.rules)) if index not in matched]
-        settled = {
-            rules: self.cascade.settle([self.recipe.rules[i] for i in rules])
-            for rules in dict.fromkeys([(), *matching, *unmatched])
-        }
-        merged, home = self._merge(matching, settled)
-        self._check_groups(merged)
-        self._check_top_schedules(merged)
-        self._check_classes(merged)
-        self._check_execution(merged[0].settled.traits)
-        groups = self._groups(merged)
-        self._warn_of_idle_rules(settled[rules] for rules in home)
+        entries = self.matching.index.entries
+        groups_of_rules = self._groups_of_rules()
+        held = {entry.name for one in self.merged for entry in one.entries}
+        frozen = [entry for entry in entries if entry.name not in held]
         return Plan(
-            groups=tuple(groups),
+            groups=tuple(to_group(one, self.recipe) for one in self.merged),
             horizon=self.horizon,
-            frozen=tuple(entry.name for entry in self.frozen),
-            frozen_numel=sum(entry.parameter.numel() for entry in self.frozen if not entry.is_lazy),
-            tied={name: entry.name for entry in (*self.trained, *self.frozen) for name in entry.names[1:]},
-            rules={
-                rule.name: tuple(dict.fromkeys(groups[home[rules]].name for rules in home if index in rules))
-                for index, rule in enumerate(self.recipe.rules)
+            frozen=tuple(entry.name for entry in frozen),
+            frozen_numel=sum(entry.numel for entry in frozen),
+            frozen_by={
+                entry.name: settled.freeze.rule.name
+                for entry, settled in zip(entries, self.ends, strict=True)
+                if settled is not None and settled.is_frozen and settled.freeze is not None
             },
-            warnings=tuple(self.warnings),
-            execution=self.execution,
+            tied={name: entry.name for entry in entries for name in entry.names[1:]},
+            rules=groups_of_rules,
+            warnings=(*self._idle_rules(groups_of_rules), *warnings_of(self.merged, self.horizon, self.matching.index)),
+            execution=self._execution(),
         )
 
+    def _settle(self, rules: tuple[int, ...]) -> Settled | None:
+        """What these rules make of a parameter, wherever it stands; asked once for each combination."""
+        if rules not in self._settled:
+            settled = self.cascade.settle([self.recipe.rules[index] for index in rules])
+            if settled is not None and settled.freeze is not None and settled.freeze.until is not None:
+                key = f"{settled.freeze.rule.key}.freeze_until"
+                settled = replace(settled, freeze_until=self._first_step(settled.freeze.until, key))
+            self._settled[rules] = settled
+        return self._settled[rules]
+
+    def _first_step(self, freeze_until: Duration, key: str) -> int:
+        try:
+            steps = steps_of(freeze_until, self.horizon, key)
+        except PlanError as error:
+            self.mistakes.extend(error.mistakes)
+            return 0
+        if steps == self.horizon.total_steps:
+            remedy = "write freeze: true for the whole run, or a shorter time"
+            self._note(key, "it would never train: this is the whole run", given=repr(freeze_until), remedy=remedy)
+        return steps
+
+    def _end(self, position: int) -> Settled | None:
+        """What a parameter ends with, at its layer where a layer decay is in force."""
+        if not self._is_trainable(position):
+            return None
+        rules, entry = self.matching.rules_of[position], self.matching.index.entries[position]
+        settled = self._settle(rules)
+        if settled is None or settled.is_frozen or settled.layer_decay is None:
+            return settled
+        depths = self.matching.depths(settled.layer_decay)
+        depth = next((depths[name] for name in entry.names if name in depths), None)
+        if depth is None:  # its order has been refused
+            return settled
+        if (rules, depth) not in self._at_depth:
+            self._at_depth[rules, depth] = self.cascade.at_depth(settled, depth, max(depths.values()))
+        return self._at_depth[rules, depth]
+
+    def _is_trainable(self, position: int) -> bool:
+        """Whether the model leaves it to the recipe; what a rule freezes is left to it, before and after it is done."""
+        if self.matching.index.entries[position].parameter.requires_grad:
+            return True
+        settled = self._settle(self.matching.rules_of[position])
+        return settled is not None and settled.is_frozen
+
     def _check_parameters(self) -> None:
-        if not self.trained:
-            what = "every parameter is frozen (requires_grad=False)" if self.frozen else "the model has no parameters"
+        entries = self.matching.index.entries
+        trainable = [entry for position, entry in enumerate(entries) if self._is_trainable(position)]
+        if not trainable:
+            what = "every parameter is frozen (requires_grad=False)" if entries else "the model has no parameters"
             self._note("model", f"nothing to train: {what}", remedy="give a model with trainable parameters")
-        for entry in self.trained:
+        for entry in trainable:
             if entry.is_lazy:
                 problem = f"{entry.name} has no shape yet (a lazy module)"
                 self._note("model", problem, remedy="run one batch through the model before it is planned")
 
-    def _matching_rules(self) -> list[tuple[int, ...]]:
-        """For each trained parameter the positions of the rules that match it, from top to bottom."""
-        matching: list[list[int]] = [[] for _ in self.trained]
+    def _check_rules(self) -> None:
+        """Refuse a rule that only matches what the model itself has frozen."""
+        matched: set[int] = set()
+        trained: set[int] = set()
+        for position, rules in enumerate(self.matching.rules_of):
+            matched.update(rules)
+            if not trained.issuperset(rules) and self._is_trainable(position):
+                trained.update(rules)
         for index, rule in enumerate(self.recipe.rules):
-            key = f"rules.{rule.name}.match"
-            try:
-                chosen = select(rule.match, self.trained, key)
-                if not chosen:
-                    self._note_no_match(rule, key)
-            except LitOptimError as error:
-                self.mistakes.extend(error.mistakes)
-                continue
-            for position in chosen:
-                matching[position].append(index)
-        return [tuple(rules) for rules in matching]
+            if index in matched - trained:
+                entries = enumerate(self.matching.index.entries)
+                names = tuple(entry.name for position, entry in entries if self._is_trainable(position))
+                remedy = f"correct the match, or remove the rule ({rule.key}=null)"
+                problem = "only frozen parameters match (requires_grad=False)"
+                self._note(f"{rule.key}.match", problem, given=repr(rule.match), allowed=names, remedy=remedy)
 
-    def _note_no_match(self, rule: Rule, key: str) -> None:
-        names = [name for entry in self.trained for name in entry.names]
-        modules = [name.rpartition(".")[0] for name in names if "." in name]
-        text = rule.match.lstrip("^*.") if isinstance(rule.match, str) else ""
-        frozen = bool(self.frozen) and bool(select(rule.match, self.frozen, key))
-        problem = "only frozen parameters match" if frozen else "no trainable parameter matches"
-        allowed = tuple(dict.fromkeys([*modules, *names]))
-        near = nearest(text, allowed) or nearest(text.rpartition(".")[2], allowed)
-        remedy = f"correct the match, or remove the rule (rules.{rule.name}=null)"
-        self._note(key, problem, given=repr(rule.match), allowed=allowed, nearest=near, remedy=remedy)
-
-    def _merge(
-        self, matching: list[tuple[int, ...]], settled: Mapping[tuple[int, ...], Settled]
-    ) -> tuple[list[_Merged], dict[tuple[int, ...], int]]:
-        """Gather what ended with the same settings; also say where each combination of rules went."""
-        merged: list[_Merged] = []
-        home: dict[tuple[int, ...], int] = {}
-        for rules, entry in zip(matching, self.trained, strict=True):
-            if rules not in home:
-                ends = settled[rules]
-                home[rules] = next((i for i, other in enumerate(merged) if other.settled.same(ends)), len(merged))
-                if home[rules] == len(merged):
-                    merged.append(_Merged(ends, [], set()))
-                if not ends.same(settled[()]):
-                    merged[home[rules]].shaped_by |= ends.shaped_by
-            merged[home[rules]].entries.append(entry)
-        return merged, home
-
-    def _groups(self, merged: list[_Merged]) -> list[Group]:
-        groups: list[Group] = []
-        for one in merged:
-            rules = tuple(rule.name for rule in self.recipe.rules if rule.name in one.shaped_by)
-            groups.append(
-                Group(
-                    name=_unique(".".join(sorted(rules)) or "default", {group.name for group in groups}),
-                    optimizer=dotted_name(one.settled.traits.optimizer),
-                    hyperparameters=one.settled.hyperparameters,
-                    schedules={name: tuples(node) for name, node in one.settled.schedules.items()},
-                    parameters=tuple(entry.name for entry in one.entries),
-                    numel=sum(entry.parameter.numel() for entry in one.entries if not entry.is_lazy),
-                    rules=rules,
-                )
-            )
-        return groups
-
-    def _check_groups(self, merged: list[_Merged]) -> None:
-        """Ask the classes whether they take what the cascade gave, and the schedules whether they fit the run."""
-        for one in merged:
-            settled = one.settled
-            ndims = sorted({entry.parameter.ndim for entry in one.entries if not entry.is_lazy})
-            wrong = settled.traits.refusal(settled.hyperparameters, ndims)
-            if wrong is not None:
-                by_rules = [origin for origin in settled.origins.values() if origin.startswith("rules.")]
-                problem = f"{dotted_name(settled.traits.optimizer)} refuses this for {_few(one.entries)}: {wrong}"
-                given = ", ".join(
-                    f"{origin}={settled.hyperparameters[name]}" for name, origin in settled.origins.items()
-                )
-                remedy = "change the values, or what the rules match"
-                self._note(by_rules[-1] if by_rules else "optimizer", problem, given=given or None, remedy=remedy)
-            for name in settled.schedules:
-                self._check_schedule(one, name)
-
-    def _check_top_schedules(self, merged: list[_Merged]) -> None:
-        for name, node in self.recipe.schedule.items():
-            if not any(name in one.settled.hyperparameters for one in merged):
-                self.cascade.note_unknown(f"schedule.{name}", name, node.get("_target_"), merged[0].settled.traits)
-
-    def _check_classes(self, merged: list[_Merged]) -> None:
-        classes = list(dict.fromkeys(one.settled.traits.optimizer for one in merged))
-        if len(classes) > 1:
-            key = next(f"rules.{rule.name}.optimizer" for rule in self.recipe.rules if rule.optimizer)
-            remedy = "let all parameters end with the same class; hyperparameters may differ by rule"
-            names = ", ".join(map(dotted_name, classes))
-            self._note(key, "one run holds one optimizer class in this version", given=names, remedy=remedy)
-        elif len(merged) > 1:
-            wrong = merged[0].settled.traits.refusal_of_groups()
-            if wrong is not None:
-                problem = f"{dotted_name(classes[0])} holds one param group, this recipe makes {len(merged)}: {wrong}"
-                self._note("rules", problem, remedy="remove the rules (rules=none), or choose another class")
-
-    def _check_execution(self, traits: Traits) -> None:
-        """Refuse what would only come to light when the optimizer is built."""
-        known = tuple(name for name in EXECUTION if name in traits.arguments)
-        for name, value in self.execution.items():
-            if name not in known:
-                problem = f"{dotted_name(traits.optimizer)} has no argument {name!r}"
-                self._note(f"optimizer.{name}", problem, given=repr(value), allowed=known, remedy="remove it")
-            elif not isinstance(value, bool):
-                self._note(f"optimizer.{name}", "true or false is needed", given=repr(value), remedy="correct it")
-        wrong = traits.refusal({name: value for name, value in self.execution.items() if name in known})
-        if wrong is not None:
-            given = ", ".join(f"{name}={value}" for name, value in self.execution.items())
-            problem = f"{dotted_name(traits.optimizer)} refuses this: {wrong}"
-            self._note("optimizer", problem, given=given, remedy=f"keep one of {', '.join(self.execution)}")
-
-    def _check_schedule(self, one: _Merged, name: str) -> None:
-        settled = one.settled
-        key, start = settled.schedule_origins[name], settled.hyperparameters[name]
-        if isinstance(start, bool) or not isinstance(start, (int, float)):
-            self._note(
-                key,
-                f"{name} is not one number, so it can't be scheduled",
-                given=repr(start),
-                remedy="schedule a number",
-            )
-            return
-        reached = self._reached(settled.schedules[name], start, key)
-        if reached is None:
-            return
-        for value in (reached.low, reached.peak):
-            wrong = settled.traits.refusal({name: value})
-            if wrong is not None:
-                problem = (
-                    f"it takes {name} to {value:g}, which {dotted_name(settled.traits.optimizer)} refuses: {wrong}"
-                )
-                self._note(key, problem, given=f"from {start:g}", remedy="change where the schedule goes")
-                return
-        if start == 0 and reached.peak > 0 and name in settled.origins:
-            self.warnings.append(
-                f"{key} takes {name} of {_few(one.entries)} from the 0 that {settled.origins[name]} sets to "
-                f"{reached.peak:g}; final_factor in place of final_value, or a schedule of null in the rule, keeps it 0"
-            )
-
-    def _reached(self, node: Mapping[str, Any], start: float, key: str) -> Span | None:
-        """Where a schedule goes in this run; None where it is refused."""
-        try:
-            schedule: Schedule = instantiate(node, (Schedule,), key)
-        except ConfigError as error:
-            self.mistakes.extend(error.mistakes)
-            return None
-        try:
-            curve: Curve = schedule.curve(start, self.horizon)
-            return span(curve, self.horizon)
-        except LitOptimError as error:
-            self.mistakes.extend(mistake.under(key) for mistake in error.mistakes)
-        except (ArithmeticError, TypeError, ValueError) as error:
-            self._note(
-                key,
-                f"it can't be evaluated: {type(error).__name__}: {error}",
-                given=repr(node),
-                remedy="mend its arguments, or what its curve() returns: a function of the step",
-            )
-        return None
-
-    def _warn_of_idle_rules(self, reached: Iterable[Settled]) -> None:
-        at_work = {name for ends in reached for name in ends.shaped_by}
-        self.warnings += [
-            f"rules.{rule.name} changes nothing: later rules override all that it sets"
-            for rule in self.recipe.rules
-            if rule.name not in at_work
+    def _check_groups(self) -> None:
+        trained = [one for one in self.merged if one.settled.freeze_until == 0]
+        unclaimed = [
+            entry
+            for position, (entry, settled) in enumerate(zip(self.matching.index.entries, self.ends, strict=True))
+            if settled is None and self._is_trainable(position)
         ]
+        if unclaimed and self.recipe.optimizer is None:
+            remedy = "name a class under optimizer for the rest, give them a rule with an optimizer, or freeze them"
+            self._note("optimizer", f"no optimizer holds {few(unclaimed)}", remedy=remedy)
+        if not self.merged and self.ends and any(settled is not None for settled in self.ends):
+            self._note("rules", "nothing is left to train: the rules freeze it all", remedy="freeze less")
+        elif self.merged and not trained:
+            first = min(one.settled.freeze_until for one in self.merged)
+            self._note("rules", f"nothing trains before step {first}", remedy="freeze less, or for a shorter time")
+        for one in self.merged:
+            self.mistakes += group_mistakes(one, self.recipe, self.matching.index)
+            for name in one.settled.schedules:
+                self.mistakes += schedule_mistakes(one, name, self.horizon)
+        self.mistakes += class_mistakes(self.merged)
+        self._check_top_schedules()
+        if DEFAULT in self.cascade.classes:
+            self.mistakes += execution_mistakes(self._execution(), self.cascade.classes[DEFAULT])
+
+    def _check_top_schedules(self) -> None:
+        """A shared schedule needs a group with its hyperparameter; without any class, its own arguments are checked."""
+        for name, node in self.recipe.schedule.items():
+            if not self.merged:
+                self.mistakes += bound_mistakes(node, 1.0, self.horizon, f"schedule.{name}")[0]
+            elif not any(name in one.settled.hyperparameters for one in self.merged):
+                traits = self.merged[0].settled.traits
+                self.cascade.note_unknown(f"schedule.{name}", name, node.get("_target_"), traits)
+
+    def _groups_of_rules(self) -> dict[str, tuple[str, ...]]:
+        """Where each rule's parameters ended, in the order of the groups, the frozen last."""
+        home = {entry.name: one.name for one in self.merged for entry in one.entries}
+        order = {name: number for number, name in enumerate([*dict.fromkeys(home.values()), FROZEN])}
+        ended: dict[str, set[str]] = {rule.name: set() for rule in self.recipe.rules}
+        for entry, rules, settled in zip(self.matching.index.entries, self.matching.rules_of, self.ends, strict=True):
+            if settled is not None and settled.is_frozen and settled.freeze is not None:
+                ended[settled.freeze.rule.name].add(FROZEN)
+            elif entry.name in home:
+                for index in rules:
+                    ended[self.recipe.rules[index].name].add(home[entry.name])
+        return {name: tuple(sorted(groups, key=order.__getitem__)) for name, groups in ended.items()}
+
+    def _idle_rules(self, groups: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+        at_work: set[str] = set()
+        for settled in {id(settled): settled for settled in self.ends if settled is not None}.values():
+            if settled.is_frozen and settled.freeze is not None:
+                at_work.add(settled.freeze.rule.name)
+            else:
+                at_work |= settled.shaped_by
+        for rule in self.recipe.rules:
+            if rule.name not in at_work:
+                frozen = not groups[rule.name]
+                why = "all that it matches is frozen" if frozen else "later rules override all that it sets"
+                yield f"{rule.key}: it changes nothing, since {why}; remove it ({rule.key}=null), or move it down"
+
+    def _execution(self) -> dict[str, Any]:
+        return {name: value for name, value in self.recipe.values.items() if name in EXECUTION}
 
     def _note(self, key: str, problem: str, **more: Any) -> None:
         self.mistakes.append(Mistake(key, problem, **more))
-
-
-def _unique(name: str, taken: Iterable[str]) -> str:
-    """The name, or with the first free number from 2 on."""
-    names, count = {*taken}, 2
-    while name in names and f"{name}.{count}" in names:
-        count += 1
-    return f"{name}.{count}" if name in names else name
-
-
-def _few(entries: list[Entry]) -> str:
-    names = [entry.name for entry in entries]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -7,44 +7,24 @@ and whether a value is in its range is for the planner to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+from lit_optim.durations import Duration, malformed
 from lit_optim.errors import Mistake, RecipeError, nearest
+from lit_optim.matches import match_mistakes
+from lit_optim.rules import LayerDecay, Rule, Settings
+from lit_optim.targets import target_mistakes
 
-__all__ = ["Recipe", "Rule", "Settings"]
+__all__ = ["Recipe"]
 
 _TOP_KEYS = ("optimizer", "rules", "schedule")
-_RULE_KEYS = ("match", "multiply", "optimizer", "schedule")
-_MATCH_KEYS = ("name", "regex", "module", "ndim", "numel", "not", "any")
+_RULE_KEYS = ("match", "multiply", "optimizer", "schedule", "freeze", "freeze_until", "layer_decay")
+_LAYER_DECAY_KEYS = ("rate", "order", "min_factor")
+_RESERVED = {"default": "the group that no rule shapes", "frozen": "what no optimizer holds"}
 _RULE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # a group's name becomes part of TensorBoard tags and file names
-_COMPARISON = re.compile(r"\s*(<=|>=|<|>|==)?\s*[0-9]+\s*")
-
-Settings = Mapping[str, Any]
-"""Hyperparameters and other plain values by name."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What one rule says of the parameters that it matches.
-
-    Args:
-        name: Its key under ``rules``; groups are named after it.
-        match: A glob on the qualified name, a mapping whose keys are ANDed, or a list of these, ORed.
-        values: Hyperparameters that it sets.
-        multiply: Factors that it applies once all values have settled.
-        optimizer: The dotted name of the class that it chooses, if it does.
-        schedule: Schedules of its own, by hyperparameter; None takes a schedule away.
-    """
-
-    name: str
-    match: Any
-    values: Settings = field(default_factory=dict)
-    multiply: Mapping[str, float] = field(default_factory=dict)
-    optimizer: str | None = None
-    schedule: Mapping[str, Settings | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,13 +32,13 @@ class Recipe:
     """The default optimizer, the rules in their order, and the schedules that every group shares.
 
     Args:
-        optimizer: The dotted name of the default class.
+        optimizer: The dotted name of the default class; None where every parameter gets its class from a rule.
         values: Hyperparameters of the default class.
         rules: From top to bottom; later ones win.
         schedule: Schedule nodes (``_target_`` and its arguments) by hyperparameter.
     """
 
-    optimizer: str
+    optimizer: str | None
     values: Settings = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     schedule: Mapping[str, Settings] = field(default_factory=dict)
@@ -73,33 +53,32 @@ class Recipe:
         Raises:
             RecipeError: With every structural mistake: unknown keys, nodes of the wrong kind, a missing target.
         """
+        recipe, mistakes = cls.read(config)
+        if mistakes:
+            raise RecipeError(*mistakes)
+        return recipe
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any] | str | Path) -> tuple[Recipe, tuple[Mistake, ...]]:
+        """What is sound in a recipe, and every structural mistake beside it, so that the planner's can be told too.
+
+        Raises:
+            RecipeError: There is no mapping to read.
+        """
         node = _plain(config)
         if not isinstance(node, Mapping):
             raise RecipeError(Mistake("recipe", "a recipe is a mapping", given=repr(node), allowed=_TOP_KEYS))
         reader = _Reader([])
         recipe = reader.recipe(node)
-        if reader.mistakes:
-            raise RecipeError(*reader.mistakes)
-        return recipe
+        return recipe, tuple(reader.mistakes)
 
     def to_config(self) -> dict[str, Any]:
         """The recipe as plain containers, such that ``Recipe.from_config(recipe.to_config()) == recipe``."""
         return {
-            "optimizer": {"_target_": self.optimizer, **self.values},
-            "rules": {rule.name: dict(_rule_node(rule)) for rule in self.rules},
+            "optimizer": None if self.optimizer is None else {"_target_": self.optimizer, **self.values},
+            "rules": {rule.name: rule.to_config() for rule in self.rules},
             "schedule": {name: dict(node) for name, node in self.schedule.items()},
         }
-
-
-def _rule_node(rule: Rule) -> Iterator[tuple[str, Any]]:
-    yield "match", rule.match
-    yield from rule.values.items()
-    if rule.multiply:
-        yield "multiply", dict(rule.multiply)
-    if rule.optimizer is not None:
-        yield "optimizer", {"_target_": rule.optimizer}
-    if rule.schedule:
-        yield "schedule", {name: None if node is None else dict(node) for name, node in rule.schedule.items()}
 
 
 def _plain(config: Any) -> Any:
@@ -139,10 +118,14 @@ class _Reader:
         for name in node:
             if name not in _TOP_KEYS:
                 self._unknown(str(name), node[name], _TOP_KEYS, "a recipe has no such part")
-        optimizer, values = self._optimizer(node.get("optimizer"), "optimizer")
         rules = self._mapping(node.get("rules"), "rules", "rules by name, in the order they apply")
+        optimizer: str | None = None
+        values: Settings = {}
+        chosen_by_rules = any(isinstance(rule, Mapping) and rule.get("optimizer") for rule in rules.values())
+        if node.get("optimizer") is not None or not chosen_by_rules:
+            optimizer, values = self._optimizer(node.get("optimizer"), "optimizer")
         return Recipe(
-            optimizer=optimizer or "",
+            optimizer=optimizer,
             values=values,
             rules=tuple(self._rule(str(name), rule) for name, rule in rules.items() if rule is not None),
             schedule={
@@ -154,8 +137,8 @@ class _Reader:
 
     def _rule(self, name: str, node: Any) -> Rule:
         key = f"rules.{name}"
-        if name == "default":
-            self._note(key, "this names the group that no rule shapes", given=repr(name), remedy="rename it")
+        if name in _RESERVED:
+            self._note(key, f"this names {_RESERVED[name]}", given=repr(name), remedy="rename it")
         elif not _RULE_NAME.fullmatch(name):
             remedy = "rename it: a letter first, then letters, digits, '_' and '-'"
             self._note(key, "this can't name a param group", given=repr(name), remedy=remedy)
@@ -163,131 +146,129 @@ class _Reader:
             self._mapping(node, key, "what the rule matches and what it sets")
             return Rule(name, None)
         node = {str(name): value for name, value in node.items()}
-        if "match" not in node:
-            self._note(
-                f"{key}.match", "the rule doesn't say which parameters it is for", remedy="add match: a name or a glob"
-            )
-        else:
-            self._match(node["match"], f"{key}.match")
+        before = len(self.mistakes)
+        match = self._match(node, key)
         optimizer: str | None = None
-        values: dict[str, Any] = {}
+        arguments: Settings = {}
         if node.get("optimizer") is not None:
-            optimizer, values = self._optimizer(node["optimizer"], f"{key}.optimizer")
-        own = {name: value for name, value in node.items() if name not in _RULE_KEYS}
-        for twice in (name for name in own if name in values):
-            self._note(
-                f"{key}.{twice}", "set here and under the rule's optimizer", given=repr(own[twice]), remedy="keep one"
-            )
-        multiply = self._mapping(node.get("multiply"), f"{key}.multiply", "factors by hyperparameter")
-        for hyperparameter, factor in multiply.items():
-            if isinstance(factor, bool) or not isinstance(factor, (int, float)):
-                self._note(
-                    f"{key}.multiply.{hyperparameter}",
-                    "a factor is a number",
-                    given=repr(factor),
-                    remedy="give a number",
-                )
+            optimizer, arguments = self._optimizer(node["optimizer"], f"{key}.optimizer")
+        own = self._values({name: value for name, value in node.items() if name not in _RULE_KEYS}, key)
+        for twice in (name for name in own if name in arguments):
+            problem = "set here and under the rule's optimizer"
+            self._note(f"{key}.{twice}", problem, given=repr(own[twice]), remedy="keep one")
         rule = Rule(
             name,
-            node.get("match"),
-            {**values, **own},
-            multiply,
+            match,
+            own,
+            self._factors(node.get("multiply"), f"{key}.multiply"),
             optimizer,
+            arguments,
             self._schedule(node.get("schedule"), f"{key}.schedule"),
+            *self._freezing(node, key),
+            self._layer_decay(node.get("layer_decay"), f"{key}.layer_decay"),
         )
-        if not (rule.values or rule.multiply or rule.optimizer or rule.schedule):
-            remedy = "set a hyperparameter, multiply one, or remove the rule (rules." + name + "=null)"
-            self._note(
-                key, "the rule sets nothing", allowed=("lr", "weight_decay", "…", *_RULE_KEYS[1:]), remedy=remedy
-            )
+        says_nothing = rule == Rule(name, match)
+        if says_nothing and len(self.mistakes) == before:
+            remedy = f"set a hyperparameter, multiply one, or remove the rule ({key}=null)"
+            allowed = ("lr", "weight_decay", "…", *_RULE_KEYS[1:])
+            self._note(key, "the rule sets nothing", allowed=allowed, remedy=remedy)
         return rule
+
+    def _match(self, node: Mapping[str, Any], key: str) -> Any:
+        """The match, or None where it can't be used."""
+        if "match" not in node:
+            problem = "the rule doesn't say which parameters it is for"
+            self._note(f"{key}.match", problem, remedy="add match: a name or a glob")
+            return None
+        wrong = list(match_mistakes(node["match"], f"{key}.match"))
+        self.mistakes += wrong
+        return None if wrong else node["match"]
+
+    def _factors(self, node: Any, key: str) -> dict[str, float]:
+        factors = self._mapping(node, key, "factors by hyperparameter")
+        for name, factor in [*factors.items()]:
+            if not _is_number(factor):
+                self._note(f"{key}.{name}", "a factor is a number", given=repr(factor), remedy="give a number")
+                del factors[name]
+        return factors
+
+    def _freezing(self, node: Mapping[str, Any], key: str) -> tuple[bool | None, Duration | None]:
+        freeze, until = node.get("freeze"), node.get("freeze_until")
+        if freeze is not None and not isinstance(freeze, bool):
+            remedy = "write true or false; freeze_until: 20% freezes for a time"
+            self._note(f"{key}.freeze", "true or false is needed", given=repr(freeze), remedy=remedy)
+            freeze = None
+        wrong = None if until is None else malformed(until, f"{key}.freeze_until")
+        if wrong is not None:
+            self.mistakes.append(wrong)
+            until = None
+        if freeze is not None and until is not None:
+            remedy = "keep freeze (for the whole run) or freeze_until (from the start, for a time)"
+            problem = "freeze and freeze_until both say how long"
+            self._note(f"{key}.freeze_until", problem, given=repr(until), remedy=remedy)
+        return freeze, until
+
+    def _layer_decay(self, node: Any, key: str) -> LayerDecay | None:
+        if node is None:
+            return None
+        decay = dict(node) if isinstance(node, Mapping) else {"rate": node}
+        before = len(self.mistakes)
+        rate_key = f"{key}.rate" if isinstance(node, Mapping) else key
+        for name in decay:
+            if name not in _LAYER_DECAY_KEYS:
+                self._unknown(f"{key}.{name}", decay[name], _LAYER_DECAY_KEYS, f"a layer decay has no key {name!r}")
+        rate, order, least = decay.get("rate"), decay.get("order"), decay.get("min_factor", 0.0)
+        if not _is_number(rate) or not 0 < rate <= 1:
+            remedy = "0.75 takes a quarter off the learning rate with every layer away from the output"
+            self._note(rate_key, "a rate above 0, at most 1 is needed", given=_shown(rate), remedy=remedy)
+        if not _is_number(least) or not 0 <= least <= 1:
+            self._note(f"{key}.min_factor", "a factor from 0 to 1 is needed", given=repr(least), remedy="correct it")
+        listed = isinstance(order, Sequence) and not isinstance(order, str) and bool(order)
+        if order is not None and not (listed and all(isinstance(glob, str) and glob for glob in order)):
+            remedy = "for example [stem, blocks.#, head], from the input to the output"
+            self._note(f"{key}.order", "a list of globs is needed", given=repr(order), remedy=remedy)
+        if len(self.mistakes) > before or rate is None:
+            return None
+        return LayerDecay(float(rate), None if order is None else tuple(order), float(least))
 
     def _optimizer(self, node: Any, key: str) -> tuple[str | None, dict[str, Any]]:
         """The class's name and the hyperparameters written beside it."""
         if isinstance(node, str):
-            self._note(
-                key, "the class goes under _target_", given=repr(node), remedy=f"write {key}: {{_target_: {node}}}"
-            )
+            remedy = f"write {key}: {{_target_: {node}}}"
+            self._note(key, "the class goes under _target_", given=repr(node), remedy=remedy)
             return node, {}
         node = self._mapping(node, key, "a class (_target_) and its hyperparameters")
-        target = node.get("_target_")
+        target = node.pop("_target_", None)
         if not isinstance(target, str):
-            example = "for example torch.optim.AdamW"
-            self._note(
-                f"{key}._target_",
-                "the optimizer's class is missing",
-                given=_shown(target),
-                remedy=f"name it, {example}",
-            )
+            remedy = "name it, for example torch.optim.AdamW"
+            self._note(f"{key}._target_", "the optimizer's class is missing", given=_shown(target), remedy=remedy)
             target = None
-        values = {str(name): value for name, value in node.items() if name != "_target_"}
-        for name in [*values]:
+        return target, self._values(node, key)
+
+    def _values(self, node: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """Hyperparameters: plain data, and no word of Hydra's."""
+        values: dict[str, Any] = {}
+        for name, value in node.items():
+            wrong = target_mistakes(value, f"{key}.{name}")
+            self.mistakes += wrong
             if name.startswith("_") and name.endswith("_"):
                 remedy = "remove it: the planner, not Hydra, builds the optimizer"
-                self._note(f"{key}.{name}", "not a hyperparameter", given=repr(values.pop(name)), remedy=remedy)
-        return target, values
+                self._note(f"{key}.{name}", "not a hyperparameter", given=repr(value), remedy=remedy)
+            elif not wrong:
+                values[name] = value
+        return values
 
     def _schedule(self, node: Any, key: str) -> dict[str, Settings | None]:
         schedules: dict[str, Settings | None] = {}
         for name, schedule in self._mapping(node, key, "schedules by hyperparameter").items():
-            if schedule is not None and not (
-                isinstance(schedule, Mapping) and isinstance(schedule.get("_target_"), str)
-            ):
-                example = f"{key}.{name}._target_=lit_optim.schedules.Cosine"
-                self._note(
-                    f"{key}.{name}",
-                    "a schedule is a class (_target_) and its arguments",
-                    given=repr(schedule),
-                    remedy=f"for example {example}",
-                )
+            is_node = isinstance(schedule, Mapping) and isinstance(schedule.get("_target_"), str)
+            if schedule is None or is_node:
+                schedules[name] = schedule
                 continue
-            schedules[str(name)] = schedule
+            remedy = f"for example {key}.{name}._target_=lit_optim.schedules.Cosine"
+            problem = "a schedule is a class (_target_) and its arguments"
+            self._note(f"{key}.{name}", problem, given=repr(schedule), remedy=remedy)
         return schedules
-
-    def _match(self, match: Any, key: str) -> None:
-        """A glob, a mapping of known keys, or a list of these."""
-        if isinstance(match, str) and match:
-            return
-        if isinstance(match, Sequence) and not isinstance(match, str) and match:
-            for index, item in enumerate(match):
-                self._match(item, f"{key}.{index}")
-        elif isinstance(match, Mapping) and match:
-            for name, value in match.items():
-                self._match_key(str(name), value, f"{key}.{name}")
-        else:
-            forms = (
-                "a glob such as head or layer.[02]",
-                "a mapping such as {module: Linear, ndim: 2}",
-                "a list of these",
-            )
-            self._note(key, "this selects nothing", given=repr(match), allowed=forms, remedy="write one of these")
-
-    def _match_key(self, name: str, value: Any, key: str) -> None:
-        if name not in _MATCH_KEYS:
-            self._unknown(key, value, _MATCH_KEYS, f"a match has no key {name!r}")
-        elif name in ("not", "any"):
-            self._match(value, key)
-        else:
-            values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-            for item in values:
-                if name in ("ndim", "numel"):
-                    whole = isinstance(item, int) and not isinstance(item, bool) and item >= 0
-                    if not whole and not (isinstance(item, str) and _COMPARISON.fullmatch(item)):
-                        self._note(
-                            key,
-                            "a number or a comparison is needed",
-                            given=repr(item),
-                            allowed=("2", "'<=1'", "'>1000'"),
-                        )
-                elif not isinstance(item, str) or not item:
-                    self._note(key, "a name is needed", given=repr(item), remedy="write a string")
-                elif name == "regex":
-                    try:
-                        re.compile(item)
-                    except re.error as error:
-                        self._note(
-                            key, f"not a regular expression: {error}", given=repr(item), remedy="mend it, or use a glob"
-                        )
 
     def _mapping(self, node: Any, key: str, meaning: str) -> dict[str, Any]:
         if node is None:
@@ -299,12 +280,15 @@ class _Reader:
 
     def _unknown(self, key: str, value: Any, allowed: tuple[str, ...], problem: str) -> None:
         near = nearest(key.rpartition(".")[2], allowed)
-        self._note(
-            key, problem, given=repr(value), allowed=allowed, nearest=near, remedy="correct the name or remove it"
-        )
+        remedy = "correct the name or remove it"
+        self._note(key, problem, given=repr(value), allowed=allowed, nearest=near, remedy=remedy)
 
     def _note(self, key: str, problem: str, **more: Any) -> None:
         self.mistakes.append(Mistake(key, problem, **more))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _shown(value: Any) -> str | None:

@@ -1,127 +1,176 @@
-"""A plan for the eye: the table of the terminal, and the picture of its curves."""
+"""A plan for the eye: the text that the terminal shows, and the picture of its curves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lit_optim.tables import table
+from lit_optim.figure import save_figure
+from lit_optim.plan import FROZEN, Span, canonical, span
+from lit_optim.tables import ABSENT, CUT, table, terminal_width, wrapped
 
 if TYPE_CHECKING:
-    from lit_optim.durations import Horizon
-    from lit_optim.plan import Plan, Span
+    from lit_optim.plan import Plan
 
 __all__ = ["plan_text", "save_figure"]
 
-_DRAWN = 2_000  # points of a curve in the picture; more can't be seen
-_FACTS = ("group", "rules", "optimizer", "tensors", "parameters")
+_USUAL = ("lr", "weight_decay", "momentum", "betas")  # told even where the recipe says nothing of them
+_MODEL = "the model itself (requires_grad=False)"
+_Settings = Mapping[str, Any]  # a group's hyperparameters: a span where one moves, else the value
 
 
 def plan_text(plan: Plan, width: int | None = None) -> str:
-    """The plan as a table, its totals, and its warnings.
+    """The plan as a table, what its groups share, its totals, and its warnings.
 
     Args:
         plan: Any plan.
         width: Characters a line; the terminal's if not given.
     """
-    rows = table([*_FACTS, *_shown(plan)], _rows(plan), width)
-    return "\n".join([rows, "", _totals(plan), *(f"warning: {warning}" for warning in plan.warnings)])
+    width = width or terminal_width()
+    settings = _settings(plan)
+    own, shared = _divided(plan, settings)
+    columns = dict(_facts(plan))
+    for name in own:
+        cells = [_text(values[name], plan) if name in values else ABSENT for values in settings]
+        columns[name] = cells + [ABSENT] * bool(plan.frozen)
+    grid = table([*columns], zip(*columns.values(), strict=True), width)
+    cut = ["where … stands, something is cut out; the plan as JSON has it whole"] * (CUT in grid)
+    notes = [*_shared_notes(plan, settings, shared), *_notes(plan), *cut, *_totals(plan, settings)]
+    warnings = [f"warning: {warning}" for warning in plan.warnings]
+    return "\n".join([grid, "", *(wrapped(line, width) for line in (*notes, *warnings))])
 
 
-def save_figure(plan: Plan, path: Path) -> None:
-    """Draw every hyperparameter that moves (or lr, where none does) over the steps, a line a group, into an image file.
-
-    Args:
-        plan: Any plan; where its end is unknown, the picture says so in place of curves.
-        path: Where the image goes; the suffix chooses the format (``.png``, ``.svg``, ``.pdf``).
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    moving = dict.fromkeys(name for group in plan.groups for name in group.schedules) or {"lr": None}
-    figure = Figure(figsize=(8, 2.6 * len(moving) + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, name in zip(figure.subplots(len(moving), squeeze=False)[:, 0], moving, strict=True):
-        holders = [group for group in plan.groups if isinstance(group.hyperparameters.get(name), (int, float))]
-        axes.set(title=name, xlabel="optimizer step")
-        axes.grid(alpha=0.3)
-        if not plan.horizon.is_bounded:
-            axes.text(0.5, 0.5, "a run without a known end", ha="center", transform=axes.transAxes)
-            continue
-        steps = _drawn_steps(int(plan.horizon.total_steps))
-        curves: dict[tuple[float, ...], list[str]] = {}  # groups that move alike share a line
-        for group in holders:
-            value = plan.bound(group).get(name)
-            constant = group.hyperparameters[name]
-            curves.setdefault(tuple(value(step) if value else constant for step in steps), []).append(group.name)
-        for curve, names in curves.items():
-            axes.plot(steps, curve, label=", ".join(names))
-        tops = [max(curve) for curve in curves if max(curve) > 0]
-        if tops and max(tops) / min(tops) > 20:
-            axes.set_yscale("log")
-        if len(curves) <= 12:
-            axes.legend(fontsize="small")
-    figure.savefig(path, dpi=110)
-
-
-def _drawn_steps(total: int) -> list[int]:
-    stride = max(1, total // _DRAWN)
-    return sorted({*range(0, total, stride), total - 1})
-
-
-def _shown(plan: Plan) -> list[str]:
-    """The hyperparameters worth a column: the usual three, what moves, and what is not the same in every group."""
-    usual = [
-        name
-        for name in ("lr", "weight_decay", "momentum", "betas")
-        if any(name in g.hyperparameters for g in plan.groups)
-    ]
-    names = dict.fromkeys(name for group in plan.groups for name in group.hyperparameters)
-    moving = [name for name in names if any(name in group.schedules for group in plan.groups)]
-    differing = [name for name in names if len({repr(group.hyperparameters.get(name)) for group in plan.groups}) > 1]
-    return list(dict.fromkeys([*usual, *moving, *differing]))
-
-
-def _rows(plan: Plan) -> Iterator[list[str]]:
+def _settings(plan: Plan) -> list[_Settings]:
+    """What the hyperparameters of each group do; groups that share a schedule and a value share its span."""
+    spans: dict[str, Span] = {}
+    settings: list[_Settings] = []
     for group in plan.groups:
-        spans = plan.spans(group)
-        cells = [
-            _span_text(spans[name], plan.horizon) if name in spans else _text(group.hyperparameters.get(name, "–"))
-            for name in _shown(plan)
-        ]
-        yield [
-            group.name,
-            ", ".join(group.rules) or "–",
-            group.optimizer.rpartition(".")[2],
-            f"{len(group.parameters):,}",
-            f"{group.numel:,}",
-            *cells,
-        ]
+        values = dict(group.hyperparameters)
+        for name, curve in plan.bound(group).items():
+            key = repr((canonical(group.schedules[name]), values[name]))
+            if key not in spans:
+                spans[key] = span(curve, plan.horizon)
+            moves = spans[key].low < spans[key].peak or not plan.horizon.is_bounded
+            values[name] = spans[key] if moves else spans[key].start
+        settings.append(values)
+    return settings
 
 
-def _span_text(span: Span, horizon: Horizon) -> str:
-    if not horizon.is_bounded:
-        return f"{_text(span.start)} → ?"
-    return " → ".join(_text(value) for value in (span.start, span.peak, span.end))
+def _divided(plan: Plan, settings: Sequence[_Settings]) -> tuple[list[str], dict[tuple[str, ...], list[str]]]:
+    """The hyperparameters worth telling: those with a column, and those that are one constant, by the classes with it.
+
+    Worth it are the usual ones, what is scheduled, and what differs between groups of one class (between classes, their
+    own defaults do). The learning rate always has a column.
+    """
+    names = dict.fromkeys(name for values in settings for name in values)
+    told = [*(name for name in _USUAL if name in names)]
+    told += [name for name in names if any(name in group.schedules for group in plan.groups)]
+    own: list[str] = []
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for name in dict.fromkeys([*told, *names]):
+        said: dict[str, set[str]] = {}  # by class, what its groups say
+        for group, values in zip(plan.groups, settings, strict=True):
+            said.setdefault(group.optimizer, set()).add(repr(canonical(values[name])) if name in values else "")
+        said = {optimizer: texts for optimizer, texts in said.items() if texts != {""}}
+        differs = any(len(texts) > 1 for texts in said.values())
+        moves = any(isinstance(values.get(name), Span) for values in settings)
+        if name in told and not (moves or name == "lr") and len(set().union(*said.values())) == 1:
+            shared.setdefault(tuple(said), []).append(name)
+        elif name in told or differs:
+            own.append(name)
+    return own, shared
 
 
-def _text(value: Any) -> str:
+def _facts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
+    """The columns that are no hyperparameters; what is frozen for good stands in the last row."""
+    groups, frozen = plan.groups, bool(plan.frozen)
+    names = _class_names(plan)
+    yield "group", [*(group.name for group in groups), *[FROZEN] * frozen]
+    if len(names) > 1:
+        yield "optimizer", [*(names[group.optimizer] for group in groups), *[ABSENT] * frozen]
+    yield "tensors", [f"{n:,}" for n in (*(len(group.parameters) for group in groups), *[len(plan.frozen)] * frozen)]
+    yield "parameters", [f"{n:,}" for n in (*(group.numel for group in groups), *[plan.frozen_numel] * frozen)]
+    if any(group.freeze_until for group in groups):
+        yield "from step", [*(f"{group.freeze_until:,}" for group in groups), *[ABSENT] * frozen]
+
+
+def _class_names(plan: Plan) -> dict[str, str]:
+    """The classes by their last names, or whole where two have the same."""
+    short = {group.optimizer: group.optimizer.rpartition(".")[2] for group in plan.groups}
+    return {name: one if [*short.values()].count(one) == 1 else name for name, one in short.items()}
+
+
+def _text(value: Any, plan: Plan) -> str:
+    """Numbers to three digits, or more where they would round to 1: a beta of 0.9999 is not 1."""
+    if isinstance(value, Span):
+        return _span_text(value, plan)
     if isinstance(value, (tuple, list)):
-        return ", ".join(map(_text, value))
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+        return ", ".join(_text(item, plan) for item in value)
+    if isinstance(value, float):
+        return f"{value:.6g}" if 0.99 < abs(value) < 1 else f"{value:.3g}"
+    return str(value)
 
 
-def _totals(plan: Plan) -> str:
-    tensors = sum(len(group.parameters) for group in plan.groups)
-    lines = [
-        f"{plan.numel + plan.frozen_numel:,} parameters: {plan.numel:,} trained in {tensors:,} tensors and "
-        f"{len(plan.groups):,} group{'s' * (len(plan.groups) != 1)}, "
-        f"{plan.frozen_numel:,} frozen in {len(plan.frozen):,} tensors, {len(plan.tied):,} tied names (counted once)"
-    ]
+def _span_text(span: Span, plan: Plan) -> str:
+    """``start → end``, with the highest (or the lowest) in between where the curve passes over (or under) both."""
+    start, low, peak, end = (_text(value, plan) for value in span)
+    if not plan.horizon.is_bounded:
+        return f"{start} → ?"
+    between = " and ".join(extreme for extreme in (low, peak) if extreme not in (start, end))
+    return start if start == end and not between else " → ".join(part for part in (start, between, end) if part)
+
+
+def _shared_notes(
+    plan: Plan, settings: Sequence[_Settings], shared: Mapping[tuple[str, ...], Sequence[str]]
+) -> Iterator[str]:
+    """What is the same in every group, or in every group of a class."""
+    classes = _class_names(plan)
+    everywhere = [*classes.values()] if len(classes) == 1 else []
+    for kinds in dict.fromkeys([tuple(classes), *shared]):
+        said = everywhere if kinds == tuple(classes) else []
+        for name in shared.get(kinds, ()):
+            value = next(values[name] for values in settings if name in values)
+            text = _text(value, plan)
+            said = [*said, f"{name} ({text})" if isinstance(value, (tuple, list)) else f"{name} {text}"]
+        of = "" if kinds == tuple(classes) else " of " + " and ".join(classes[kind] for kind in kinds)
+        if said:
+            yield f"in every group{of}: {', '.join(said)}"
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    """How steps are computed, and who froze what is frozen."""
+    if plan.execution:
+        yield "execution: " + ", ".join(f"{name} {value}" for name, value in plan.execution.items())
+    if plan.frozen:
+        by = Counter(f"rules.{plan.frozen_by[name]}" if name in plan.frozen_by else _MODEL for name in plan.frozen)
+        yield "frozen: " + ", ".join(f"{_many(count, 'tensor')} by {who}" for who, count in by.items())
+
+
+def _totals(plan: Plan, settings: Sequence[_Settings]) -> Iterator[str]:
+    tensors = _many(sum(len(group.parameters) for group in plan.groups), "tensor")
+    yield (
+        f"{_many(plan.numel + plan.frozen_numel, 'parameter')}: {plan.numel:,} trained in {tensors} and "
+        f"{_many(len(plan.groups), 'group')}, {plan.frozen_numel:,} frozen in {_many(len(plan.frozen), 'tensor')}, "
+        f"{_many(len(plan.tied), 'tied name')} (counted once)"
+    )
     horizon = plan.horizon
-    run = f"{horizon.total_steps:,} optimizer steps" if horizon.is_bounded else "a run without a known end"
+    run = f"{_many(horizon.total_steps, 'optimizer step')}" if horizon.is_bounded else "a run without a known end"
     epoch = f", {horizon.steps_per_epoch:,} an epoch" if horizon.steps_per_epoch else ""
-    batch = f", {horizon.global_batch:,} samples a step" if horizon.global_batch else ""
-    moving = "scheduled values: first step → highest → last step; " if any(g.schedules for g in plan.groups) else ""
-    return "\n".join([*lines, f"{run}{epoch}{batch}; {moving}plan {plan.hash}"])
+    batch = f", {_many(horizon.global_batch, 'sample')} a step" if horizon.global_batch else ""
+    yield f"{run}{epoch}{batch}; {_legend(plan, settings)}plan\N{NO-BREAK SPACE}{plan.hash}"
+
+
+def _legend(plan: Plan, settings: Sequence[_Settings]) -> str:
+    """How to read the cells of what moves."""
+    spans = [value for values in settings for value in values.values() if isinstance(value, Span)]
+    if not spans:
+        return ""
+    if not plan.horizon.is_bounded:
+        return "scheduled values: first step → ?; "
+    dips = any(one.low < min(one.start, one.end) for one in spans)
+    return f"scheduled values: first step → highest{' or lowest' * dips} in between → last step; "
+
+
+def _many(count: float, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lit_optim.plan import Plan
 from lit_optim.schedules import Curve
+from lit_optim.step_hooks import Thaw
 from lit_optim.traits import EXECUTION
 
 __all__ = ["PlanScheduler"]
@@ -27,10 +28,12 @@ class PlanScheduler(LRScheduler):
 
     Attributes:
         plan: What runs.
+        thaw: Keeps groups still that are frozen for a time.
     """
 
     def __init__(self, optimizer: Optimizer, plan: Plan) -> None:
         self.plan = plan
+        self.thaw = Thaw(self, plan)
         self._moves = _moves(plan)
         super().__init__(optimizer)
 

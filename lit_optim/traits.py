@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = ["EXECUTION", "Traits", "traits_of"]
+__all__ = ["EXECUTION", "Traits", "needs_closure", "traits_of"]
 
 EXECUTION = ("foreach", "fused", "capturable", "differentiable")
 """Arguments that choose how a step is computed and not what it computes: they stand outside of a plan's hash."""
@@ -31,13 +32,20 @@ class Traits:
     optimizer: type[Optimizer]
     defaults: Mapping[str, Any]
     arguments: frozenset[str]
+    _refusals: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
 
-    def refusal(self, settings: Mapping[str, Any], ndims: Iterable[int] = (2,)) -> str | None:
+    def refusal(self, settings: Mapping[str, Any], ndims: Sequence[int] = (2,)) -> str | None:
         """Why the class would refuse these hyperparameters for such tensors, or None where it takes them.
 
         The class itself is asked, with a small tensor of each number of dimensions. What no class checks is added:
         where its default is a number (or a tuple of them), a finite number (or as many) must stand.
         """
+        question = repr((settings, ndims))
+        if question not in self._refusals:  # a recipe of many rules asks the same again and again
+            self._refusals[question] = self._refusal(settings, ndims)
+        return self._refusals[question]
+
+    def _refusal(self, settings: Mapping[str, Any], ndims: Iterable[int]) -> str | None:
         for name, value in settings.items():
             wrong = _wrong_kind(value, self.defaults.get(name))
             if wrong is not None:
@@ -64,6 +72,11 @@ class Traits:
         except Exception as error:  # whatever a class of the user's may raise
             return str(error) or type(error).__name__
         return None
+
+    @functools.cached_property
+    def takes_matrices_only(self) -> bool:
+        """Whether the class takes matrices and neither vectors nor kernels, as Muon."""
+        return self.refusal({}) is None and all(self.refusal({}, [ndim]) is not None for ndim in (1, 3))
 
     def can_fuse(self, parameters: Iterable[torch.Tensor]) -> bool:
         """Whether the class has a fused kernel for all of these: floating point, on one kind of device."""
@@ -93,6 +106,12 @@ def traits_of(optimizer: type[Optimizer]) -> Traits:
     defaults = dict(optimizer([nn.Parameter(torch.zeros(2, 2))]).defaults)  # type: ignore[call-arg]
     hyperparameters = {name: value for name, value in defaults.items() if name not in EXECUTION}
     return Traits(optimizer, hyperparameters, frozenset(inspect.signature(optimizer).parameters))
+
+
+def needs_closure(optimizer: type[Optimizer]) -> bool:
+    """Whether a step of the class evaluates the model itself, as LBFGS does: its closure can't be left out."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _small(ndim: int) -> nn.Parameter:

@@ -14,16 +14,24 @@ PACKAGE = Path(lo.__file__).parent
 ROWS = [
     {"errors"},
     {"durations"},
-    {"schedules"},
+    {"schedules", "matches", "names"},
     {"targets"},
+    {"rules"},
     {"recipe"},
-    {"tables"},
+    {"schema", "tables"},
     {"plan"},
-    {"selection"},
+    {"differences"},
+    {"structure"},
+    {"kinds"},
+    {"depth", "selection"},
     {"traits"},
     {"cascade"},
+    {"grouping"},
+    {"matching", "checks", "advice"},
     {"planner"},
-    {"render"},
+    {"figure"},
+    {"render", "explain"},
+    {"composite", "step_hooks"},
     {"scheduler"},
     {"builder"},
     {"integration"},
@@ -61,25 +69,28 @@ def test_a_module_imports_only_what_stands_above_it(path: Path) -> None:
     here = _of(path)
     parts = [name.split(".")[1] for name in _imports(path) if name.startswith("lit_optim.")]
     below = {part for part in parts if part != here and ROW.get(part, -1) >= ROW[here]}
-    assert below == ({"render"} if _named(path) == "plan.py" else set())
+    assert below == ({"render", "differences"} if _named(path) == "plan.py" else set())
 
 
-def test_the_one_look_downwards_is_lazy_and_stands_in_str() -> None:
+def test_the_looks_downwards_are_lazy() -> None:
     looks = [
         (cls.name, function.name)
         for cls in ast.parse((PACKAGE / "plan.py").read_text()).body
         if isinstance(cls, ast.ClassDef)
         for function in cls.body
         if isinstance(function, ast.FunctionDef)
-        and any(isinstance(n, ast.ImportFrom) and n.module == "lit_optim.render" for n in ast.walk(function))
+        and any(
+            isinstance(n, ast.ImportFrom) and n.module in ("lit_optim.render", "lit_optim.differences")
+            for n in ast.walk(function)
+        )
     ]
-    assert looks == [("Plan", "__str__")]
+    assert looks == [("Plan", "diff"), ("Plan", "__str__")]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_named)
 def test_heavy_packages_are_imported_only_in_their_places(path: Path) -> None:
     roots = {name.split(".")[0] for name in _imports(path)}
-    allowed = {"integration": {"lightning"}, "data": {"lightning"}, "cli": {"lightning"}, "render": {"matplotlib"}}
+    allowed = {"integration": {"lightning"}, "data": {"lightning"}, "cli": {"lightning"}, "figure": {"matplotlib"}}
     assert roots & {"lightning", "pytorch_lightning", "matplotlib"} <= allowed.get(_of(path), set())
 
 
@@ -91,7 +102,7 @@ def test_files_are_short_and_named_after_an_idea(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".errors", ".durations", ".schedules", ".targets", ".recipe", ".tables", ".plan", ".render"],
+    ["", ".errors", ".durations", ".schedules", ".targets", ".recipe", ".schema", ".tables", ".plan", ".render"],
 )
 def test_importing_it_imports_no_torch(name: str) -> None:
     code = f"import sys, lit_optim{name}; print(*{{m.split('.')[0] for m in sys.modules}})"

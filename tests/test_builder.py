@@ -40,7 +40,9 @@ def test_it_is_of_the_very_class(name: str) -> None:
 
 def test_a_matrix_optimizer_on_matrices() -> None:
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 2, bias=False))
-    optimizer, _, _ = made(recipe("Muon", lr=0.1), model)
+    muon = {"_target_": "torch.optim.Muon", "lr": 0.1}
+    config = {"rules": {"a": {"match": ["0", "1"], "optimizer": muon}}}  # named: one of them is the output head
+    optimizer, _, _ = made(config, model)
     assert type(optimizer) is torch.optim.Muon
     assert optimizer.param_groups[0]["ns_coefficients"] == (3.4445, -4.775, 2.0315)
 

@@ -121,10 +121,10 @@ def test_numbers_that_are_trained() -> None:
 
 def test_the_json_form_is_plain() -> None:
     data = json.loads(PLAN.to_json())
-    assert data["format"] == 1
+    assert data["format"] == 2
     assert data["hash"] == PLAN.hash
     assert [*data][2:] == [
-        "groups", "horizon", "frozen", "frozen_numel", "tied", "rules", "warnings", "execution",
+        "groups", "horizon", "frozen", "frozen_numel", "frozen_by", "tied", "rules", "warnings", "execution",
     ]  # fmt: skip
     assert data["groups"][1] == {
         "name": "head",
@@ -134,6 +134,7 @@ def test_the_json_form_is_plain() -> None:
         "parameters": ["h"],
         "numel": 3,
         "rules": ["top"],
+        "freeze_until": 0,
     }
     assert data["horizon"] == {"total_steps": 40, "steps_per_epoch": 10, "global_batch": None}
     assert PLAN.to_json().endswith("}\n")
@@ -162,10 +163,10 @@ def test_it_comes_back_equal(plan: lo.Plan) -> None:
         ("nonsense", "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"),
         ("{}", "KeyError: 'format'"),
         ("[]", "TypeError: list indices must be integers or slices, not str"),
-        ('{"format": 2}', "ValueError: format 2, this version reads 1"),
-        ('{"format": 1}', "KeyError: 'groups'"),
-        ('{"format": 1, "groups": [3]}', None),
-        ('{"format": 1, "groups": [{"nme": 3}]}', None),
+        ('{"format": 3}', "ValueError: format 3, this version reads 2"),
+        ('{"format": 2}', "KeyError: 'groups'"),
+        ('{"format": 2, "groups": [3]}', None),
+        ('{"format": 2, "groups": [{"nme": 3}]}', None),
     ],
 )
 def test_what_is_no_plan_is_refused(text: str, reason: str | None) -> None:
@@ -183,7 +184,7 @@ CHANGES: list[tuple[lo.Plan, list[str]]] = [
     (replace(PLAN, horizon=replace(RUN, total_steps=50)), ["horizon: total_steps 40 → 50"]),
     (
         replace(PLAN, horizon=lo.Horizon(40, None, 64)),
-        ["horizon: steps_per_epoch 10 → None", "horizon: global_batch None → 64"],
+        ["horizon: steps_per_epoch 10 → none", "horizon: global_batch none → 64"],
     ),
     (
         replace(PLAN, groups=(replace(PLAN.groups[0], hyperparameters={**SGD, "lr": 0.3}), *PLAN.groups[1:])),
@@ -195,15 +196,15 @@ CHANGES: list[tuple[lo.Plan, list[str]]] = [
     ),
     (
         replace(PLAN, groups=(replace(PLAN.groups[0], schedules={"lr": COSINE}), *PLAN.groups[1:])),
-        ["default: schedule of lr None → {'_target_': 'lit_optim.schedules.Cosine'}"],
+        ["default: schedule of lr none → Cosine()"],
     ),
     (
         replace(PLAN, groups=(replace(PLAN.groups[0], numel=8), *PLAN.groups[1:])),
-        ["default: 6 → 8 parameters"],
+        ["default: parameters 6 → 8"],
     ),
     (
         replace(PLAN, groups=(replace(PLAN.groups[0], rules=("all",)), *PLAN.groups[1:])),
-        ['default: shaped by none → ["all"]'],
+        ["default: shaped by none → all"],
     ),
     (
         replace(PLAN, groups=(replace(PLAN.groups[0], parameters=("a", "b", "c")), *PLAN.groups[1:])),
@@ -219,14 +220,14 @@ CHANGES: list[tuple[lo.Plan, list[str]]] = [
     ),
     (
         replace(PLAN, groups=(replace(PLAN.groups[0], name="other"), *PLAN.groups[1:])),
-        ["default: group removed", "other: group added", "2 tensors moved from default to other"],
+        ["default: group removed", "other: group added, SGD, lr 0.1", "2 tensors moved from default to other"],
     ),
     (replace(PLAN, frozen=("f", "g")), ["1 tensor moved from (absent) to frozen"]),
-    (replace(PLAN, frozen_numel=8), ["frozen: 7 → 8 parameters"]),
-    (replace(PLAN, tied={}), ['tied: {"t": "a"} → none']),
+    (replace(PLAN, frozen_numel=8), ["frozen: parameters 7 → 8"]),
+    (replace(PLAN, tied={}), ["t: another name of a → none"]),
     (
         replace(PLAN, rules={"top": ("head",)}),
-        ['rules: {"top": ["head", "head.no_decay"], "no_decay": ["head.no_decay"]} → {"top": ["head"]}'],
+        ["rules.top: shapes head, head.no_decay → head", "rules.no_decay: shapes head.no_decay → none"],
     ),
 ]
 
@@ -252,7 +253,7 @@ def test_the_order_of_settings_does_not_matter() -> None:
 
 def test_the_hash_is_pinned() -> None:
     """Run folders written by other versions carry it."""
-    assert PLAN.hash == "4d0f925633e3"
+    assert PLAN.hash == "c37fc220f18b"
 
 
 PLANNED = """

@@ -10,7 +10,7 @@ from torch import nn
 
 import lit_optim as lo
 from lit_optim.models import MLP
-from lit_optim.planner import _unique
+from lit_optim.grouping import _unique
 
 RUN = lo.Horizon(total_steps=1000, steps_per_epoch=100)
 
@@ -684,13 +684,14 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
             id="schedule that overflows",
         ),
         pytest.param(
-            sgd(rules=rule(optimizer={"_target_": "torch.optim.AdamW"})),
+            adamw(rules={"a": {"match": "^layer.0", "optimizer": {"_target_": "torch.optim.LBFGS"}}}),
             [
-                "rules.a.optimizer: one run holds one optimizer class in this version",
-                "    given:   torch.optim.AdamW, torch.optim.SGD",
-                "    fix:     let all parameters end with the same class; hyperparameters may differ by rule",
+                "rules: torch.optim.LBFGS evaluates the model several times a step, so it can't share a run with "
+                "torch.optim.AdamW",
+                "    given:   torch.optim.LBFGS",
+                "    fix:     give every parameter to torch.optim.LBFGS, or none",
             ],
-            id="two classes",
+            id="a closure beside another class",
         ),
         pytest.param(
             {"optimizer": {"_target_": "torch.optim.LBFGS"}, "rules": rule(lr=0.1)},
@@ -704,20 +705,22 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
         pytest.param(
             {"optimizer": {"_target_": "torch.optim.Muon"}},
             [
-                "optimizer: torch.optim.Muon refuses this for layer.0.weight, layer.0.bias, layer.2.weight "
-                "and 1 more: Muon only supports 2D parameters whereas we found a parameter with size: "
-                "torch.Size([2])",
-                "    fix:     change the values, or what the rules match",
+                "optimizer: torch.optim.Muon takes matrices alone, and here it gets layer.0.bias, layer.2.bias",
+                "    given:   layer.0.bias [3], layer.2.bias [3]",
+                "    allowed: parameters with ndim 2",
+                "    fix:     choose it in a rule with match {module: linear, ndim: 2, not: {module: [embedding, head]}}, "
+                "and another class, such as torch.optim.AdamW, under optimizer",
             ],
             id="a matrix optimizer on vectors",
         ),
         pytest.param(
             sgd(rules={"a": {"match": "layr.0", "lr": 0.1}}),
             [
-                "rules.a.match: no trainable parameter matches",
+                "rules.a.match: no parameter matches",
                 "    given:   'layr.0'",
-                "    allowed: layer.0, layer.2, layer.0.weight, layer.0.bias, layer.2.weight, layer.2.bias",
-                "    nearest: layer.0, layer.2, layer.0.bias",
+                "    allowed: layer.0, layer.2, layer.4, layer.0.weight, layer.0.bias, layer.2.weight, layer.2.bias, "
+                "layer.4.weight, layer.4.bias",
+                "    nearest: layer.0, layer.4, layer.2",
                 "    fix:     correct the match, or remove the rule (rules.a=null)",
             ],
             id="nothing matches",
@@ -725,9 +728,8 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
         pytest.param(
             sgd(rules={"a": {"match": {"ndim": 7}, "lr": 0.1}}),
             [
-                "rules.a.match: no trainable parameter matches",
+                "rules.a.match: no parameter is all that this asks for",
                 "    given:   {'ndim': 7}",
-                "    allowed: layer.0, layer.2, layer.0.weight, layer.0.bias, layer.2.weight, layer.2.bias",
                 "    fix:     correct the match, or remove the rule (rules.a=null)",
             ],
             id="nothing matches a mapping",
@@ -735,10 +737,9 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
         pytest.param(
             sgd(rules={"a": {"match": "layer.4", "lr": 0.1}}),
             [
-                "rules.a.match: only frozen parameters match",
+                "rules.a.match: only frozen parameters match (requires_grad=False)",
                 "    given:   'layer.4'",
-                "    allowed: layer.0, layer.2, layer.0.weight, layer.0.bias, layer.2.weight, layer.2.bias",
-                "    nearest: layer.2, layer.0, layer.2.bias",
+                "    allowed: layer.0.weight, layer.0.bias, layer.2.weight, layer.2.bias",
                 "    fix:     correct the match, or remove the rule (rules.a=null)",
             ],
             id="only the frozen match",
@@ -753,9 +754,10 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
                 schedule={**scheduled("foo", "Cosine"), **scheduled("lr", "Linear", duration="200%")},
             ),
             [
-                "rules.a.match: no trainable parameter matches",
+                "rules.a.match: no parameter matches",
                 "    given:   'nope'",
-                "    allowed: layer.0, layer.2, layer.0.weight, layer.0.bias, layer.2.weight, layer.2.bias",
+                "    allowed: layer.0, layer.2, layer.4, layer.0.weight, layer.0.bias, layer.2.weight, layer.2.bias, "
+                "layer.4.weight, layer.4.bias",
                 "    fix:     correct the match, or remove the rule (rules.a=null)",
                 "optimizer.lr: torch.optim.SGD refuses this: Invalid learning rate: -1",
                 "    given:   -1",
@@ -879,7 +881,9 @@ def test_a_run_without_an_end_is_planned_where_nothing_depends_on_it() -> None:
 )
 def test_a_rule_that_is_wholly_overridden_is_named(rules: dict[str, Any], idle: list[str]) -> None:
     assert planned(sgd(rules=rules)).warnings == tuple(
-        f"rules.{name} changes nothing: later rules override all that it sets" for name in idle
+        f"rules.{name}: it changes nothing, since later rules override all that it sets; remove it (rules.{name}=null), "
+        "or move it down"
+        for name in idle
     )
 
 
@@ -887,7 +891,7 @@ def test_a_schedule_that_lifts_a_zero_that_a_rule_sets_is_named() -> None:
     no_decay = {"no_decay": {"match": "*.bias", "weight_decay": 0.0}}
     rising = scheduled("weight_decay", "Linear", final_value=0.2)
     assert planned(adamw(rules=no_decay, schedule=rising)).warnings == (
-        "schedule.weight_decay takes weight_decay of layer.0.bias, layer.2.bias, layer.4.bias from the 0 that "
+        "schedule.weight_decay: it takes weight_decay of layer.0.bias, layer.2.bias, layer.4.bias from the 0 that "
         "rules.no_decay.weight_decay sets to 0.1998; final_factor in place of final_value, or a schedule of null in "
         "the rule, keeps it 0",
     )

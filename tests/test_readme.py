@@ -5,11 +5,14 @@ import shlex
 import struct
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
+from torch import nn
 
 import lit_optim as lo
 from lit_optim.cli import main
@@ -60,9 +63,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "project"
 
 
-def test_the_two_commands_are_one_line_each() -> None:
+def test_the_commands_that_ci_runs_are_one_line_each() -> None:
     assert block("bash", 0) == 'pip install -c constraints.txt -e ".[demo]" && lit-optim train\n'
     assert block("bash", 1) == 'pip install -c constraints.txt -e ".[demo,test]" && pytest\n'
+    assert block("bash", 2) == 'pip install -c constraints.txt -e ".[peers]" && pytest tests/peers\n'
 
 
 def test_the_recipe_gives_the_plan_below_it(tmp_path: Path) -> None:
@@ -88,10 +92,10 @@ def test_the_config_groups_are_listed_with_all_their_choices() -> None:
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if not any(word in one.split() for word in NEEDS_GPU)])
 def test_command_runs(command: str, project: Path) -> None:
-    verb, *arguments = shlex.split(command)[1:]
+    verb, *arguments = shlex.split(command.partition(" > ")[0])[1:]
     if "trainer=ddp_cpu" in arguments:  # starting processes is tests/cli/test_devices.py's
         arguments = ["--cfg", "job", *arguments]
-    shortened = [] if verb == "plan" or "--cfg" in arguments else SHORT
+    shortened = [] if verb in ("plan", "schema") or "--cfg" in arguments else SHORT
     if "FOLDER" in command:
         pytest.fail("a placeholder is no command")
     assert main([verb, *arguments, *shortened]) == 0
@@ -105,9 +109,75 @@ def test_command_for_gpus_composes(command: str, project: Path, capsys: pytest.C
     assert "accelerator: gpu" in capsys.readouterr().out
 
 
+def planned(rules: dict[str, Any]) -> lo.Plan:
+    """A model that has everything which the README's examples select."""
+    net = nn.ModuleDict(
+        {
+            "layer": nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.BatchNorm2d(2), nn.Linear(2, 2)),
+            "embed": nn.Embedding(3, 40),
+            "blocks": nn.ModuleList(nn.ModuleDict({"mlp": nn.Linear(40, 40), "norm": nn.LayerNorm(40)}) for _ in "012"),
+            "backbone": nn.Linear(2, 2),
+            "head": nn.Linear(40, 3),
+        }
+    )
+    optimizer = {"_target_": "torch.optim.AdamW", "lr": 3e-4, "weight_decay": 0.1}
+    recipe = lo.Recipe.from_config({"optimizer": optimizer, "rules": rules})
+    return lo.make_plan(nn.ModuleDict({"net": net}), recipe, lo.Horizon(total_steps=1000, steps_per_epoch=100))
+
+
+def table_under(heading: str) -> list[list[str]]:
+    """The cells of the table that has this heading, a row a list."""
+    lines = TEXT[TEXT.index(heading) :].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in takewhile(bool, lines)]
+
+
+def test_every_match_of_the_table_selects_something() -> None:
+    matches = [
+        re.sub(r"\\\\", r"\\", text)
+        for row in table_under("| match | selects |")
+        for text in re.findall(r"`([^`]+)`", row[0])
+    ]
+    assert len(matches) > 8
+    for text in matches:
+        plan = planned(
+            {
+                "a": {
+                    "match": OmegaConf.create(f"match: {text}" if text[0] in "{[" else f'match: "{text}"').match,
+                    "lr": 1.0,
+                }
+            }
+        )
+        assert plan.rules["a"], text
+
+
+def test_what_others_say_is_said_as_shown() -> None:
+    rules = [text for row in table_under("| elsewhere | here |") for text in re.findall(r"`(\w+: \{[^`]+)`", row[1])]
+    assert len(rules) >= 8
+    for text in rules:
+        name = text.partition(":")[0]
+        plan = planned(OmegaConf.to_container(OmegaConf.create(text)))
+        assert name in plan.rules, text
+        assert plan.rules[name], text
+
+
+def test_the_second_recipe_is_sound(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(block("yaml", 1))
+    recipe = lo.Recipe.from_config(tmp_path / "recipe.yaml")
+    plan = lo.make_plan(WithNorm(), recipe, lo.Horizon(total_steps=1000, steps_per_epoch=100))
+    assert plan.warnings == ()
+    assert {group.optimizer for group in plan.groups} == {"torch.optim.AdamW", "torch.optim.Muon"}
+    assert all(plan.rules.values())
+
+
+class WithNorm(MLP):
+    def __init__(self) -> None:
+        super().__init__(784, (300, 200), 10)
+        self.layer.insert(1, nn.LayerNorm(300))
+
+
 @pytest.mark.slow
 def test_the_dashboard_command_finds_the_run(project: Path) -> None:
-    assert "tensorboard --logdir runs " in block("bash", 2)
+    assert "tensorboard --logdir runs " in block("bash", 3)
     assert main(["train", *SHORT, "trainer.max_epochs=1"]) == 0
     program = [sys.executable, "-m", "tensorboard.main", "--logdir", "runs", "--inspect"]
     seen = subprocess.run(program, capture_output=True, text=True, timeout=120, check=True)

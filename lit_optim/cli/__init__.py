@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ __all__ = ["main"]
 _VERBS = {
     "train": "train and test a model, recording every step",
     "plan": "show what a recipe will do, and train nothing",
+    "schema": "print the JSON Schema of a recipe, for editors",
 }
 
 
@@ -31,7 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = arguments[0] if arguments else "--help"
     if verb in _VERBS:
         run = importlib.import_module(f"lit_optim.cli.{verb}").run
-        return int(run(arguments[1:]))
+        try:
+            code = int(run(arguments[1:]))
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads, `head` say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails too
+            return 1
+        return code
     if verb in ("-h", "--help", "help"):
         print(_usage())
         return 0

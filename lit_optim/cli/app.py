@@ -24,7 +24,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from lit_optim.cli.overrides import accept_new_keys, overrides_first
+from lit_optim.cli.project import allowed_factories
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
+from lit_optim.targets import allowing
 
 __all__ = ["NewFolders", "report", "run_app", "unwritable"]
 
@@ -81,6 +83,16 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     """
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # so that a config can name the user's own classes, as `python -m` would
+    try:
+        factories = allowed_factories(Path.cwd())
+    except ConfigError as error:
+        report(error)
+        return 1
+    with allowing(*factories):
+        return _launch(arguments, task, extra)
+
+
+def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: Sequence[str]) -> int:
     asked_for_traceback = os.environ.get(_FULL_ERROR)
     typed, failures = list(sys.argv), 0
 
@@ -94,6 +106,8 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
             report(error)
         except SystemExit as stop:
             raise _Ended(stop) from stop  # whatever its code, the run did not come to its end
+        except BrokenPipeError:
+            raise
         except Exception:
             traceback.print_exc()
         finally:
@@ -114,6 +128,8 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BrokenPipeError:
+        raise
     except (HydraException, OmegaConfBaseException, OSError, TypeError, ValueError) as error:
         _restore(asked_for_traceback)
         report(_translated(error, arguments))

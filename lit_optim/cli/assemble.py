@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,13 +18,23 @@ from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from lit_optim.errors import ConfigError, Mistake
+from lit_optim.errors import ConfigError, LitOptimError, Mistake, RecipeError, nearest
 from lit_optim.integration.classifier import LitClassifier
 from lit_optim.integration.module import attach
 from lit_optim.recipe import Recipe
-from lit_optim.targets import instantiate, resolve
+from lit_optim.targets import callee_of, instantiate, parameters_of
 
-__all__ = ["callbacks_of", "check_top", "data_of", "loggers_of", "module_of", "recipe_of", "seed_of", "trainer_of"]
+__all__ = [
+    "callbacks_of",
+    "check_monitors",
+    "check_top",
+    "data_of",
+    "loggers_of",
+    "module_of",
+    "read_recipe",
+    "seed_of",
+    "trainer_of",
+]
 
 _INSIDE_TRAINER = (Strategy, Precision, Profiler, Accelerator, ClusterEnvironment, CheckpointIO, LayerSync)
 
@@ -57,9 +67,20 @@ def seed_of(config: DictConfig) -> None:
     seed_everything(seed, workers=True, verbose=False)
 
 
-def recipe_of(config: DictConfig) -> Recipe:
-    """The recipe that the config groups ``optimizer``, ``rules`` and ``schedule`` make."""
-    return Recipe.from_config({part: _node(config, part) for part in ("optimizer", "rules", "schedule")})
+def read_recipe(config: DictConfig) -> tuple[Recipe, tuple[Mistake, ...]]:
+    """The recipe that the config groups ``optimizer``, ``rules`` and ``schedule`` make, and what is wrong with it."""
+    parts: dict[str, Any] = {}
+    mistakes: list[Mistake] = []
+    for part in ("optimizer", "rules", "schedule"):
+        try:
+            parts[part] = _node(config, part) or None
+        except LitOptimError as error:
+            mistakes += error.mistakes
+    try:
+        recipe, structural = Recipe.read(parts)
+    except RecipeError as error:
+        recipe, structural = Recipe(None), error.mistakes
+    return recipe, (*mistakes, *structural)
 
 
 def data_of(config: DictConfig) -> LightningDataModule:
@@ -68,15 +89,14 @@ def data_of(config: DictConfig) -> LightningDataModule:
     return data
 
 
-def module_of(config: DictConfig, data: LightningDataModule) -> LightningModule:
+def module_of(config: DictConfig, data: LightningDataModule, recipe: Recipe) -> LightningModule:
     """The model with its recipe: a LightningModule as it is, any other module as a classifier.
 
     ``in_dim`` and ``out_dim`` are the data's where the config leaves them null.
     """
-    recipe = recipe_of(config)
     node = _node(config, "model")
     mistakes = []
-    arguments = inspect.signature(resolve(node.get("_target_"), (nn.Module,), "model")).parameters
+    arguments = parameters_of(callee_of(node, (nn.Module,), "model")) or {}
     for name in ("in_dim", "out_dim"):
         of_data = getattr(data, name, None)
         needed = name in arguments and arguments[name].default is inspect.Parameter.empty
@@ -105,6 +125,24 @@ def callbacks_of(config: DictConfig) -> list[Callback]:
     return [instantiate(node, (Callback,), f"callbacks.{name}") for name, node in nodes.items() if node is not None]
 
 
+def check_monitors(config: DictConfig, module: LightningModule) -> None:
+    """Refuse a callback that waits for a metric which the module never logs, as far as the module says what it logs."""
+    logged = getattr(module, "logged", None)
+    if logged is None:
+        return
+    known = tuple(name for name in logged if not name.startswith("test/"))
+    mistakes = []
+    for name, node in _node(config, "callbacks").items():
+        monitor = node.get("monitor") if isinstance(node, Mapping) else None
+        if monitor is not None and monitor not in known:
+            problem = f"{type(module).__name__} never logs this while it trains"
+            remedy = "monitor one of these, or null for none"
+            key = f"callbacks.{name}.monitor"
+            mistakes.append(Mistake(key, problem, repr(monitor), known, nearest(str(monitor), known), remedy))
+    if mistakes:
+        raise ConfigError(*mistakes)
+
+
 def loggers_of(config: DictConfig) -> list[Logger]:
     """One logger, several by name, or none."""
     node = _node(config, "logger")
@@ -116,7 +154,6 @@ def loggers_of(config: DictConfig) -> list[Logger]:
 def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Trainer:
     """The Trainer; ``trainer.callbacks`` and ``trainer.logger`` are config groups of their own."""
     node = _node(config, "trainer")
-    resolve(node.get("_target_"), (Trainer,), "trainer")
     more = {"callbacks": list(callbacks), "logger": list(loggers) or False}
     if not any("checkpoint" in type(callback).__name__.lower() for callback in callbacks):
         more["enable_checkpointing"] = False

@@ -6,11 +6,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from lit_optim.cli.app import report, run_app
-from lit_optim.errors import ConfigError, Mistake
+from lit_optim.cli.look import look
+from lit_optim.errors import ConfigError, Mistake, PlanError
+
+if TYPE_CHECKING:
+    from lit_optim.plan import Plan
 
 __all__ = ["run"]
 
@@ -26,6 +31,8 @@ def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("lit-optim plan", add_help=False, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves into an image file")
+    parser.add_argument("--strict", action="store_true", help="refuse what is otherwise a warning")
+    parser.add_argument("--explain", metavar="NAME", help="tell how the parameter of this name came to its settings")
     own, rest = parser.parse_known_args(list(arguments))
     if {"-m", "--multirun"} & {*rest}:
         remedy = "leave it out, and plan one choice at a time"
@@ -37,35 +44,36 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _show(config: DictConfig, own: argparse.Namespace) -> None:
-    from lit_optim.cli.assemble import callbacks_of, check_top, data_of, module_of, recipe_of, seed_of, trainer_of
-    from lit_optim.cli.failures import translated
-    from lit_optim.cli.quiet import quiet
-    from lit_optim.integration.horizon import planned_horizon
-    from lit_optim.integration.module import check_loop
-    from lit_optim.planner import make_plan
+    seen = look(config)
+    plan = seen.plan
+    if own.strict and plan.warnings:
+        raise PlanError(*map(_as_mistake, plan.warnings))
+    if own.plot is not None:
+        _draw(plan, own.plot)
+    if own.explain is not None:
+        from lit_optim.explain import explain
+
+        text = explain(seen.module, seen.recipe, seen.horizon, own.explain)
+        print(text, file=sys.stderr if own.json else sys.stdout)
+    if own.json:
+        print(plan.to_json(), end="")
+    elif own.explain is None:
+        print(plan)
+
+
+def _as_mistake(warning: str) -> Mistake:
+    """A warning as a refusal; its text is ``key: what; what to do``."""
+    key, _, text = warning.partition(": ")
+    problem, _, remedy = text.rpartition("; ")
+    return Mistake(key, problem, remedy=f"{remedy}; or leave --strict out")
+
+
+def _draw(plan: Plan, path: Path) -> None:
     from lit_optim.render import save_figure
 
-    quiet()
-    check_top(config)
-    seed_of(config)
-    data = data_of(config)
-    module = module_of(config, data)
-    recipe = recipe_of(config)
-    check_loop(module, recipe)
     try:
-        horizon = planned_horizon(trainer_of(config, callbacks_of(config), []), data)
-        module.configure_model()
-    except Exception as error:
-        told = translated(error, Path.cwd(), started=False)
-        if told is error:
-            raise
-        raise told from error
-    plan = make_plan(module, recipe, horizon)
-    if own.plot is not None:
-        try:
-            save_figure(plan, own.plot)
-        except (OSError, ValueError) as error:  # ValueError: a suffix that stands for no format
-            remedy = "give a file in a folder that you may write to, ending in .png, .svg or .pdf"
-            raise ConfigError(Mistake("--plot", str(error), given=str(own.plot), remedy=remedy)) from error
-        print(f"drawn: {own.plot}", file=sys.stderr)
-    print(plan.to_json() if own.json else plan, end="" if own.json else "\n")
+        save_figure(plan, path)
+    except (OSError, ValueError) as error:  # ValueError: a suffix that stands for no format
+        remedy = "give a file in a folder that you may write to, ending in .png, .svg or .pdf"
+        raise ConfigError(Mistake("--plot", str(error), given=str(path), remedy=remedy)) from error
+    print(f"drawn: {path}", file=sys.stderr)

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lit_optim.cli.app import NewFolders, run_app
+from lit_optim.cli.look import look
 from lit_optim.errors import ConfigError, Mistake, RunError, nearest
 
 if TYPE_CHECKING:
@@ -33,7 +34,17 @@ def run(arguments: Sequence[str]) -> int:
 
 def _train(config: DictConfig) -> float | None:
     """One run; returns ``optimized_metric``."""
-    from lit_optim.cli.assemble import callbacks_of, check_top, data_of, loggers_of, module_of, seed_of, trainer_of
+    from lit_optim.cli.assemble import (
+        callbacks_of,
+        check_monitors,
+        check_top,
+        data_of,
+        loggers_of,
+        module_of,
+        read_recipe,
+        seed_of,
+        trainer_of,
+    )
     from lit_optim.cli.failures import translated
     from lit_optim.cli.quiet import quiet
     from lit_optim.integration.callbacks import RunFiles
@@ -46,10 +57,14 @@ def _train(config: DictConfig) -> float | None:
     try:
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
             folder.check_free()
+        recipe, mistakes = read_recipe(config)
+        if mistakes:
+            look(config)  # which tells these, and whatever else is wrong
         check_top(config)
         seed_of(config)
         data = data_of(config)
-        module = module_of(config, data)
+        module = module_of(config, data, recipe)
+        check_monitors(config, module)
         checkpoint = _starting_point(config, module)
         files = RunFiles(folder, _settings(config), _hparams(config), checkpoint)
         trainer = trainer_of(config, [*callbacks_of(config), files], loggers_of(config))

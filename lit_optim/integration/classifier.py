@@ -27,7 +27,12 @@ class LitClassifier(RecipeModule):
 
     Logs:
         ``val/loss``, ``val/acc``, ``test/loss``, ``test/acc``: means over all samples of all devices.
+
+    Attributes:
+        logged: The names of these; a module that says so has its callbacks' monitors checked before training.
     """
+
+    logged = ("val/loss", "val/acc", "test/loss", "test/acc")
 
     def __init__(self, net: nn.Module, recipe: RecipeLike) -> None:
         super().__init__(recipe)

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lit_optim.builder import build
+from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError
+from lit_optim.integration.callbacks.freezing import DropGradients
 from lit_optim.integration.horizon import fitting_horizon
-from lit_optim.planner import make_plan
+from lit_optim.plan import Plan
+from lit_optim.planner import Planner, make_plan
 from lit_optim.recipe import Recipe
+from lit_optim.selection import entries_of
 
-__all__ = ["RecipeModule", "attach", "check_loop", "configure_optimizers"]
+__all__ = ["RecipeModule", "attach", "check_loop", "configure_optimizers", "freeze"]
 
 RecipeLike = Recipe | Mapping[str, Any] | str | Path
 
@@ -35,6 +41,10 @@ class RecipeModule(LightningModule):
     def __init__(self, recipe: RecipeLike) -> None:
         super().__init__()
         self.recipe = _recipe(recipe)
+
+    def setup(self, stage: str) -> None:
+        """Freeze what the recipe freezes for good, before a strategy wraps the model; a subclass calls it as well."""
+        freeze(self, self.recipe)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """See `lit_optim.configure_optimizers`."""
@@ -58,8 +68,38 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     check_loop(module, recipe)
     plan = make_plan(module, recipe, fitting_horizon(module.trainer))
     _check_same_everywhere(plan.hash)
+    late = _frozen_too_late(module, plan)
     optimizer, scheduler = build(module, plan)
+    for parameter in late:
+        parameter.requires_grad_(True)
+    callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of its own
+    callbacks[:] = [callback for callback in callbacks if not isinstance(callback, DropGradients)]  # of a fit before
+    if scheduler.thaw.has_work or late:
+        callbacks.insert(0, DropGradients(scheduler.thaw, late))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
+
+
+def _frozen_too_late(module: LightningModule, plan: Plan) -> list[nn.Parameter]:
+    """What a rule freezes for good, and DistributedDataParallel has already wrapped as trained."""
+    if not isinstance(module.trainer.strategy.model, DistributedDataParallel):
+        return []
+    frozen = {*plan.frozen}
+    return [entry.parameter for entry in entries_of(module) if entry.name in frozen and entry.parameter.requires_grad]
+
+
+def freeze(module: nn.Module, recipe: Recipe) -> None:
+    """Switch off the gradients of what a recipe freezes for good; what is wrong with it is told later, all at once.
+
+    Args:
+        module: The model, before a strategy wraps it.
+        recipe: Its rules with ``freeze: true``, as far as no later rule undoes them.
+    """
+    if not any(rule.freeze for rule in recipe.rules):
+        return
+    planner = Planner(module, recipe, Horizon(-1))
+    for entry, settled in zip(planner.matching.index.entries, planner.ends, strict=True):
+        if settled is not None and settled.is_frozen:
+            entry.parameter.requires_grad_(False)
 
 
 def check_loop(module: LightningModule, recipe: Recipe) -> None:
@@ -99,8 +139,17 @@ def attach(module: LightningModule, recipe: RecipeLike) -> LightningModule:
     """
     # An instance attribute: Lightning looks hooks up on the instance. A partial, because a bound method that stands on
     # its own instance can't be unpickled.
-    module.configure_optimizers = functools.partial(configure_optimizers, module, _recipe(recipe))  # type: ignore[method-assign]
+    recipe = _recipe(recipe)
+    module.configure_optimizers = functools.partial(configure_optimizers, module, recipe)  # type: ignore[method-assign]
+    if any(rule.freeze for rule in recipe.rules):
+        module.setup = functools.partial(_setup, module, recipe)  # type: ignore[method-assign]
     return module
+
+
+def _setup(module: LightningModule, recipe: Recipe, stage: str) -> None:
+    """The class's own ``setup``, then the freezing."""
+    type(module).setup(module, stage)
+    freeze(module, recipe)
 
 
 def _recipe(recipe: RecipeLike) -> Recipe:

@@ -1,0 +1,143 @@
+"""What is refused once it is known which parameters end with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+
+from lit_optim.durations import Horizon
+from lit_optim.errors import ConfigError, LitOptimError, Mistake
+from lit_optim.grouping import Merged, few
+from lit_optim.plan import Span, span
+from lit_optim.recipe import Recipe
+from lit_optim.schedules import Schedule
+from lit_optim.selection import Entry, ParameterIndex
+from lit_optim.targets import dotted_name, instantiate
+from lit_optim.traits import EXECUTION, Traits, needs_closure
+
+__all__ = ["bound_mistakes", "class_mistakes", "execution_mistakes", "group_mistakes", "schedule_mistakes"]
+
+
+def group_mistakes(one: Merged, recipe: Recipe, index: ParameterIndex) -> Iterator[Mistake]:
+    """Ask the class of a group whether it takes what the cascade gave."""
+    settled = one.settled
+    if settled.traits.takes_matrices_only:
+        strange = [entry for entry in one.entries if not entry.is_lazy and entry.parameter.ndim != 2]
+        if strange:
+            yield _not_a_matrix(strange, one)
+            return
+        yield from _not_hidden(one, recipe, index)
+    wrong = settled.traits.refusal(settled.hyperparameters, one.ndims)
+    if wrong is not None:
+        by_rules = [origin for origin in settled.origins.values() if origin.startswith("rules.")]
+        given = ", ".join(f"{origin}={settled.hyperparameters[name]}" for name, origin in settled.origins.items())
+        yield Mistake(
+            by_rules[-1] if by_rules else "optimizer",
+            f"{one.optimizer} refuses this for {few(one.entries)}: {wrong}",
+            given=given or None,
+            remedy="change the values, or what the rules match",
+        )
+
+
+def _not_a_matrix(entries: Sequence[Entry], one: Merged) -> Mistake:
+    shapes = ", ".join(f"{entry.name} {list(entry.parameter.shape)}" for entry in entries[:3])
+    return Mistake(
+        one.settled.chosen_at,
+        f"{one.optimizer} takes matrices alone, and here it gets {few(entries)}",
+        given=shapes + (" …" if len(entries) > 3 else ""),
+        allowed=("parameters with ndim 2",),
+        remedy="choose it in a rule with match {module: linear, ndim: 2, not: {module: [embedding, head]}}, and "
+        "another class, such as torch.optim.AdamW, under optimizer",
+    )
+
+
+def _not_hidden(one: Merged, recipe: Recipe, index: ParameterIndex) -> Iterator[Mistake]:
+    """A class for hidden matrices holds an embedding or the output head only where its rule names it."""
+    asking = [rule.match for rule in recipe.rules if rule.optimizer is not None]
+    for kind, words in (("embedding", "an embedding"), ("head", "the output head")):
+        taken = [
+            entry
+            for entry in one.entries
+            if index.is_kind(entry, kind) and not any(index.names_it(match, entry) for match in asking)
+        ]
+        if taken:
+            yield Mistake(
+                one.settled.chosen_at,
+                f"{one.optimizer} is made for hidden matrices, and here it gets {words}",
+                given=few(taken),
+                allowed=("hidden matrices", f"{words} that the match of its rule names in full"),
+                remedy=f"exclude it from the match, not: {{module: {kind}}}, or name it there: [{taken[0].name}, …]",
+            )
+
+
+def class_mistakes(merged: Sequence[Merged]) -> Iterator[Mistake]:
+    """What a class can't do beside other groups or other classes."""
+    by_class: dict[type[Optimizer], list[Merged]] = {}
+    for one in merged:
+        by_class.setdefault(one.settled.traits.optimizer, []).append(one)
+    for cls, groups in by_class.items():
+        traits, name = groups[0].settled.traits, dotted_name(cls)
+        wrong = traits.refusal_of_groups() if len(groups) > 1 else None
+        if wrong is not None:
+            problem = f"{name} holds one param group, this recipe makes {len(groups)}: {wrong}"
+            yield Mistake("rules", problem, remedy="remove the rules (rules=none), or choose another class")
+        if len(by_class) > 1 and needs_closure(cls):
+            others = ", ".join(dotted_name(other) for other in by_class if other is not cls)
+            problem = f"{name} evaluates the model several times a step, so it can't share a run with {others}"
+            yield Mistake("rules", problem, given=name, remedy=f"give every parameter to {name}, or none")
+
+
+def execution_mistakes(execution: Mapping[str, Any], traits: Traits) -> Iterator[Mistake]:
+    """What would only come to light when the optimizer is built."""
+    name = dotted_name(traits.optimizer)
+    known = tuple(argument for argument in EXECUTION if argument in traits.arguments)
+    for argument, value in execution.items():
+        if argument not in known:
+            problem = f"{name} has no argument {argument!r}"
+            yield Mistake(f"optimizer.{argument}", problem, given=repr(value), allowed=known, remedy="remove it")
+        elif not isinstance(value, bool):
+            yield Mistake(f"optimizer.{argument}", "true or false is needed", given=repr(value), remedy="correct it")
+    wrong = traits.refusal({argument: value for argument, value in execution.items() if argument in known})
+    if wrong is not None:
+        given = ", ".join(f"{argument}={value}" for argument, value in execution.items())
+        remedy = f"keep one of {', '.join(execution)}"
+        yield Mistake("optimizer", f"{name} refuses this: {wrong}", given=given, remedy=remedy)
+
+
+def schedule_mistakes(one: Merged, name: str, horizon: Horizon) -> list[Mistake]:
+    """Whether a group's hyperparameter can follow its schedule; where it goes is noted in its ``spans``."""
+    settled = one.settled
+    key, start = settled.schedule_origins[name], settled.hyperparameters[name]
+    if isinstance(start, bool) or not isinstance(start, (int, float)):
+        problem = f"{name} is not one number, so it can't be scheduled"
+        return [Mistake(key, problem, given=repr(start), remedy="schedule a number")]
+    mistakes, reached = bound_mistakes(settled.schedules[name], start, horizon, key)
+    if reached is not None:
+        one.spans[name] = reached
+        for value in (reached.low, reached.peak):
+            wrong = settled.traits.refusal({name: value})
+            if wrong is not None:
+                problem = f"it takes {name} to {value:g}, which {one.optimizer} refuses: {wrong}"
+                mistakes.append(Mistake(key, problem, given=f"from {start:g}", remedy="change where the schedule goes"))
+                break
+    return mistakes
+
+
+def bound_mistakes(
+    node: Mapping[str, Any], start: float, horizon: Horizon, key: str
+) -> tuple[list[Mistake], Span | None]:
+    """Where a schedule goes from a value in a run, or why it doesn't."""
+    try:
+        schedule: Schedule = instantiate(node, (Schedule,), key)
+    except ConfigError as error:
+        return list(error.mistakes), None
+    try:
+        return [], span(schedule.curve(start, horizon), horizon)
+    except LitOptimError as error:
+        return [mistake.under(key) for mistake in error.mistakes], None
+    except (ArithmeticError, TypeError, ValueError) as error:
+        problem = f"it can't be evaluated: {type(error).__name__}: {error}"
+        remedy = "mend its arguments, or what its curve() returns: a function of the step"
+        return [Mistake(key, problem, given=repr(node), remedy=remedy)], None

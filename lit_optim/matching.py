@@ -1,0 +1,123 @@
+"""Which rules match each parameter of a model, and in which of a rule's layers it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from lit_optim.depth import Depths, inferred_depths, listed_depths
+from lit_optim.errors import Mistake
+from lit_optim.grouping import few
+from lit_optim.recipe import Recipe
+from lit_optim.rules import Rule
+from lit_optim.selection import Entry, ParameterIndex
+
+__all__ = ["Matching"]
+
+
+class Matching:
+    """The rules of a recipe held against the parameters of a model.
+
+    Args:
+        model: Any module; wrappers are looked through.
+        recipe: What the user wrote.
+        mistakes: Gets what is wrong: a rule that matches nothing, a name that fits in several places, a tied parameter
+            that is claimed two ways.
+
+    Attributes:
+        index: The model's parameters.
+        rules_of: For each parameter the positions of the rules that match it, from top to bottom.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, mistakes: list[Mistake]) -> None:
+        self.index = ParameterIndex(model)
+        self.recipe = recipe
+        self.mistakes = mistakes
+        self._places = [self._select(rule) for rule in recipe.rules]
+        matching: list[list[int]] = [[] for _ in self.index.entries]
+        for position, places in enumerate(self._places):
+            for entry in self.index.entries_at(places):
+                matching[entry].append(position)
+        self.rules_of = [tuple(rules) for rules in matching]
+        self._depths: dict[tuple[str, ...] | None, Depths] = {}
+        self._check_tied()
+
+    def entries_of(self, rule: int) -> list[Entry]:
+        """The parameters that the rule at this position matches."""
+        return [self.index.entries[position] for position in sorted(self.index.entries_at(self._places[rule]))]
+
+    def depths(self, rule: Rule) -> Depths:
+        """The layers that a rule's layer decay goes by: told from the model, or from the rule's own list."""
+        assert rule.layer_decay is not None
+        order = rule.layer_decay.order
+        if order not in self._depths:
+            self._depths[order] = inferred_depths(self.index.model) if order is None else self._listed(rule, order)
+        return self._depths[order]
+
+    def _select(self, rule: Rule) -> set[int]:
+        if rule.match is None:  # the recipe has refused it
+            return set()
+        key, remedy = f"{rule.key}.match", f"correct the match, or remove the rule ({rule.key}=null)"
+        wrong: list[Mistake] = []
+        places = self.index.select(rule.match, key, wrong)
+        if not places and not wrong:
+            problem = "no parameter is all that this asks for"
+            wrong.append(Mistake(key, problem, given=repr(rule.match), remedy=remedy))
+        self.mistakes += [one if places or one.key != key else replace(one, remedy=remedy) for one in wrong]
+        return places
+
+    def _listed(self, rule: Rule, order: tuple[str, ...]) -> Depths:
+        key = f"{rule.key}.layer_decay.order"
+        before = len(self.mistakes)
+        for number, glob in enumerate(order):
+            self.index.select(glob, f"{key}.{number}", self.mistakes)
+        depths = listed_depths(order, self.index.names)
+        entries = self.entries_of(self.recipe.rules.index(rule))
+        left_out = [entry for entry in entries if not any(name in depths for name in entry.names)]
+        if left_out and len(self.mistakes) == before:
+            problem = f"no glob of the order fits {few(left_out)}"
+            remedy = "add a glob for them where they stand between input and output, or narrow the match"
+            self.mistakes.append(Mistake(key, problem, given=repr(list(order)), remedy=remedy))
+        return depths
+
+    def _check_tied(self) -> None:
+        """Refuse a tied parameter that two rules claim by different names to set the same thing differently."""
+        first = 0
+        for entry, rules in zip(self.index.entries, self.rules_of, strict=True):
+            of_entry = {*range(first, first + len(entry.names))}
+            first += len(entry.names)
+            for number, later in enumerate(rules if len(of_entry) > 1 else ()):
+                for earlier in rules[:number]:
+                    by_names = [self._places[rule] & of_entry for rule in (earlier, later)]
+                    if not by_names[0] & by_names[1]:
+                        self._check_claims(entry, [self.recipe.rules[rule] for rule in (earlier, later)], by_names)
+
+    def _check_claims(self, entry: Entry, rules: list[Rule], by_names: list[set[int]]) -> None:
+        first, second = (dict(_claims(rule.to_config())) for rule in rules)
+        twice = [what for what in first if what in second and first[what] != second[what]]
+        if not twice:
+            return
+        claims = (
+            f"as {', '.join(self.index.names[place] for place in sorted(places))} by {rule.key}"
+            for rule, places in zip(rules, by_names, strict=True)
+        )
+        given = ", ".join(
+            f"{rule.key}.{what}={says[what]!r}"
+            for what in twice
+            for rule, says in zip(rules, (first, second), strict=True)
+        )
+        remedy = f"exclude it from one of them, {{…, not: {entry.names[-1]}}}, or let both say the same"
+        problem = f"a tied parameter is claimed two ways: {' and '.join(claims)}"
+        self.mistakes.append(Mistake(f"{rules[1].key}.match", problem, given=given, remedy=remedy))
+
+
+def _claims(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What a rule sets, by config key below its own; a class or a schedule is one thing."""
+    for name, value in node.items():
+        if isinstance(value, Mapping) and "_target_" not in value and name != "match":
+            yield from _claims(value, f"{prefix}{name}.")
+        elif name != "match":
+            yield prefix + name, value
