@@ -20,14 +20,16 @@ class CompositeOptimizer(Optimizer):
 
     Its ``param_groups`` are the children's own dicts, in the order of the children, and its ``state`` is theirs: what a
     scheduler, a GradScaler, gradient clipping or a checkpoint sees and writes is what the children use. Its state dict
-    is as flat as that of one optimizer.
+    is as flat as that of one optimizer. Hooks around a step may stand on it or on a child; those around saving and
+    loading belong on it.
 
     Args:
-        optimizers: The children by name; each parameter is in one of them.
+        optimizers: The children by name; each parameter is in one of them. They are the composite's from then on.
 
     Raises:
-        PlanError: No child, a parameter in two of them, or a child that evaluates the closure itself (LBFGS): between
-            its evaluations the others' parameters would have to stand still.
+        PlanError: No child, a parameter in two of them, a group without parameters, or a child that can't be one: a
+            composite, or an optimizer that evaluates the closure itself (LBFGS), between whose evaluations the others'
+            parameters would have to stand still.
 
     >>> first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     >>> composite = CompositeOptimizer(
@@ -40,22 +42,25 @@ class CompositeOptimizer(Optimizer):
     def __init__(self, optimizers: Mapping[str, Optimizer]) -> None:
         self.optimizers = dict(optimizers)
         _check(self.optimizers)
-        groups = [group for child in self.optimizers.values() for group in child.param_groups]
-        shared = set.intersection(*(set(child.defaults) for child in self.optimizers.values()))
-        first = next(iter(self.optimizers.values()))
-        self._routing = False  # the groups are the children's already
-        super().__init__(groups, {name: value for name, value in first.defaults.items() if name in shared})
-        self._routing = True
-        self._link()
-
-    def _link(self) -> None:
-        """Make groups and state the children's again, after one of them has replaced its own."""
         children = self.optimizers.values()
-        self.param_groups = [group for child in children for group in child.param_groups]
-        for child in children:
-            if child.state is not self.state:
-                self.state.update(child.state)
-                child.state = self.state
+        shared = set.intersection(*(set(child.defaults) for child in children))
+        first = next(iter(children))
+        super().__init__(
+            [group for child in children for group in child.param_groups],
+            {name: value for name, value in first.defaults.items() if name in shared},
+        )
+        self._share_state()
+
+    def _share_state(self) -> None:
+        """Gather the children's states into one that is theirs again."""
+        for child in self.optimizers.values():
+            self.state.update(child.state)
+            child.state = self.state
+
+    def _positions(self, child: Optimizer) -> list[int]:
+        """Where the groups of a child stand among all groups."""
+        places = {id(group): position for position, group in enumerate(self.param_groups)}
+        return [places[id(group)] for group in child.param_groups]
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -74,13 +79,14 @@ class CompositeOptimizer(Optimizer):
         return loss
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the child that its key ``"optimizer"`` names.
+        """Add a group, as the last one, to the child that its key ``"optimizer"`` names.
 
         Raises:
-            PlanError: It names none.
+            PlanError: It names none, or a parameter of the group has a group already, or the group has no parameter.
         """
-        if not self._routing:
-            super().add_param_group(param_group)
+        held = {id(group) for child in self.optimizers.values() for group in child.param_groups}
+        if id(param_group) in held - {id(group) for group in self.param_groups}:  # only the constructor asks for these
+            self.param_groups.append(param_group)
             return
         group = dict(param_group)
         name = group.pop("optimizer", None)
@@ -89,16 +95,19 @@ class CompositeOptimizer(Optimizer):
             remedy = "say which of the optimizers takes the group: {'params': …, 'optimizer': 'adamw'}"
             near = nearest(str(name), known)
             raise PlanError(Mistake("optimizer", "no such optimizer in the composite", repr(name), known, near, remedy))
-        held = {parameter for held_group in self.param_groups for parameter in held_group["params"]}
-        parameters = group["params"]
-        added = {parameters} if isinstance(parameters, torch.Tensor) else {*parameters}
-        if held & added:
-            raise PlanError(Mistake("params", "a parameter is in two param groups", remedy="give each to one group"))
+        groups = self.optimizers[name].param_groups
         self.optimizers[name].add_param_group(group)
-        self._link()
+        try:
+            _check(self.optimizers)
+        except PlanError:
+            groups.pop()
+            raise
+        self.param_groups.append(groups[-1])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Hand each child its part of a state dict that a composite of the same shape wrote.
+
+        Whatever is raised, groups and state stay as they were.
 
         Raises:
             ValueError: Other numbers of groups, or of parameters in one.
@@ -106,37 +115,64 @@ class CompositeOptimizer(Optimizer):
         state_dict = state_dict.copy()
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = before(self, state_dict) or state_dict
-        saved = state_dict["param_groups"]
+        saved, state = state_dict["param_groups"], dict(state_dict["state"])
         sizes, saved_sizes = ([len(group["params"]) for group in groups] for groups in (self.param_groups, saved))
         if sizes != saved_sizes:
             raise ValueError(f"loaded state dict has groups of {saved_sizes} parameters, this optimizer of {sizes}")
-        parts = iter(saved)
-        self.state.clear()
-        for child in self.optimizers.values():
-            groups = [next(parts) for _ in child.param_groups]
-            names = {*chain.from_iterable(group["params"] for group in groups)}
-            state = {name: values for name, values in state_dict["state"].items() if name in names}
-            child.state = type(self.state)(dict)
-            child.load_state_dict({**state_dict, "state": state, "param_groups": groups})
-        self._link()
+        old = [(child, child.param_groups, self._positions(child)) for child in self.optimizers.values()]
+        try:
+            for child, _, positions in old:
+                groups = [saved[position] for position in positions]
+                names = chain.from_iterable(group["params"] for group in groups)
+                own = {name: state.pop(name) for name in names if name in state}
+                child.load_state_dict({**state_dict, "state": own, "param_groups": groups})
+        except BaseException:
+            for child, groups, _ in old:
+                child.param_groups, child.state = groups, self.state
+            raise
+        for child, _, positions in old:
+            for position, group in zip(positions, child.param_groups, strict=True):
+                self.param_groups[position] = group
+        self.state = type(self.state)(dict, state)  # what belongs to no parameter
+        self._share_state()
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "optimizers": self.optimizers, "_routing": self._routing}
+        children = {}
+        for name, child in self.optimizers.items():
+            held = chain.from_iterable(group["params"] for group in child.param_groups)
+            own = {parameter: self.state[parameter] for parameter in held if parameter in self.state}
+            children[name] = (type(child), {**child.__getstate__(), "state": type(self.state)(dict, own)})
+        return {**super().__getstate__(), "optimizers": children}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        children = state["optimizers"]
+        super().__setstate__({**state, "optimizers": {}})
+        for name, (optimizer_class, of_child) in children.items():
+            child = optimizer_class.__new__(optimizer_class)
+            child.__setstate__(of_child)  # with no other's state: Adagrad looks through all that it finds
+            self.optimizers[name] = child
+        self._share_state()
 
 
 def _check(optimizers: Mapping[str, Optimizer]) -> None:
     if not optimizers:
         raise PlanError(Mistake("optimizers", "a composite of nothing", remedy="give it at least one optimizer"))
-    for name, child in optimizers.items():
-        if needs_closure(type(child)):
-            problem = f"{type(child).__name__} evaluates the model several times a step, so it can't share a run"
-            raise PlanError(Mistake(f"optimizers.{name}", problem, remedy=f"let {name} hold every parameter, or none"))
     held: dict[torch.Tensor, str] = {}
     for name, child in optimizers.items():
+        key = f"optimizers.{name}"
+        if needs_closure(type(child)):
+            problem = f"{type(child).__name__} evaluates the model several times a step, so it can't share a run"
+            raise PlanError(Mistake(key, problem, remedy=f"let {name} hold every parameter, or none"))
+        if isinstance(child, CompositeOptimizer):
+            problem = "a composite can't be part of another"
+            raise PlanError(Mistake(key, problem, remedy=f"put the optimizers of {name} in its place"))
+        if not all(group["params"] for group in child.param_groups):
+            problem = "a param group holds no parameter, so it has no place in a distributed checkpoint"
+            raise PlanError(Mistake(key, problem, remedy="leave the group out"))
         for parameter in chain.from_iterable(group["params"] for group in child.param_groups):
             if parameter in held:
                 problem = f"a parameter is held by {held[parameter]} and by {name}"
-                raise PlanError(Mistake(f"optimizers.{name}", problem, remedy="give each parameter to one optimizer"))
+                raise PlanError(Mistake(key, problem, remedy="give each parameter to one optimizer"))
             held[parameter] = name

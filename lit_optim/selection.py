@@ -188,7 +188,7 @@ class ParameterIndex:
         if not chosen:
             mistakes.append(self._no_such_name(glob, key))
         elif len(prefixes) > 1 and not glob.startswith("*"):
-            several = sorted(f"^{prefix}{glob}" for prefix in prefixes)
+            several = [f"^{prefix}{glob}" for prefix in sorted(prefixes)]
             problem = f"{glob!r} fits in {len(prefixes)} places"
             remedy = f"choose one of these, or write '*.{glob}' for all"
             mistakes.append(Mistake(key, problem, given=glob, allowed=tuple(several), remedy=remedy))

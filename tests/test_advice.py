@@ -45,7 +45,9 @@ MUON = {"_target_": "torch.optim.Muon", "lr": 0.02}
             id="decay on a norm",
         ),
         pytest.param(
-            adamw({"no_decay": {"match": {"ndim": "<=1"}, "weight_decay": 0.0}}, weight_decay=0.1), (), id="norms spared"
+            adamw({"no_decay": {"match": {"ndim": "<=1"}, "weight_decay": 0.0}}, weight_decay=0.1),
+            (),
+            id="norms spared",
         ),
         pytest.param(
             adamw(
@@ -59,7 +61,10 @@ MUON = {"_target_": "torch.optim.Muon", "lr": 0.02}
             id="decay on a norm that a rule sets and a schedule moves",
         ),
         pytest.param(
-            {"optimizer": {"_target_": "torch.optim.AdamW", "weight_decay": 0.0}, "rules": {"hidden": {"match": ["embed", "hidden.weight"], "optimizer": MUON}}},
+            {
+                "optimizer": {"_target_": "torch.optim.AdamW", "weight_decay": 0.0},
+                "rules": {"hidden": {"match": ["embed", "hidden.weight"], "optimizer": MUON}},
+            },
             (
                 "rules.hidden.optimizer: torch.optim.Muon is made for hidden matrices and has no partner for the "
                 "embedding embed.weight; give that to another class, such as torch.optim.AdamW",
@@ -126,21 +131,25 @@ MUON = {"_target_": "torch.optim.Muon", "lr": 0.02}
             id="milestones to zero",
         ),
         pytest.param(
-            adamw(schedule={"lr": scheduled("Milestones", at=["40%", "60%"], values=[0.0, 0.1])}), (), id="zero in between"
+            adamw(schedule={"lr": scheduled("Milestones", at=["40%", "60%"], values=[0.0, 0.1])}),
+            (),
+            id="zero in between",
         ),
         pytest.param(
-            adamw({"all": {"match": "*", "freeze": True}, "head": {"match": "^head", "freeze": False}}), (), id="probing"
+            adamw({"all": {"match": "*", "freeze": True}, "head": {"match": "^head", "freeze": False}}),
+            (),
+            id="probing",
         ),
         pytest.param(
             adamw({"a": {"match": "hidden", "freeze": True}, "b": {"match": "hidden", "lr": 1.0}}),
             (
-                "rules.b: it changes nothing, since all that it matches is frozen; remove it (rules.b=null), or move it "
-                "down",
+                "rules.b: it changes nothing, since all that it matches is frozen; remove it (rules.b=null), or move "
+                "it down",
             ),
             id="a rule for the frozen",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_is_suspicious(config: dict[str, Any], expected: tuple[str, ...]) -> None:
     assert warnings(config) == expected
 

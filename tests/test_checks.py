@@ -62,8 +62,8 @@ def of_rules(**rules: Any) -> dict[str, Any]:
                 "hidden.1.bias",
                 "    given:   hidden.0.bias [8], hidden.1.bias [4]",
                 "    allowed: parameters with ndim 2",
-                "    fix:     choose it in a rule with match {module: linear, ndim: 2, not: {module: [embedding, head]}}, "
-                "and another class, such as torch.optim.AdamW, under optimizer",
+                "    fix:     choose it in a rule with match {module: linear, ndim: 2, not: {module: [embedding, "
+                "head]}}, and another class, such as torch.optim.AdamW, under optimizer",
             ],
             id="Muon on vectors",
         ),

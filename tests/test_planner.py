@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lit_optim as lo
-from lit_optim.models import MLP
 from lit_optim.grouping import _unique
+from lit_optim.models import MLP
 
 RUN = lo.Horizon(total_steps=1000, steps_per_epoch=100)
 
@@ -708,8 +708,8 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
                 "optimizer: torch.optim.Muon takes matrices alone, and here it gets layer.0.bias, layer.2.bias",
                 "    given:   layer.0.bias [3], layer.2.bias [3]",
                 "    allowed: parameters with ndim 2",
-                "    fix:     choose it in a rule with match {module: linear, ndim: 2, not: {module: [embedding, head]}}, "
-                "and another class, such as torch.optim.AdamW, under optimizer",
+                "    fix:     choose it in a rule with match {module: linear, ndim: 2, not: {module: [embedding, "
+                "head]}}, and another class, such as torch.optim.AdamW, under optimizer",
             ],
             id="a matrix optimizer on vectors",
         ),
@@ -881,8 +881,8 @@ def test_a_run_without_an_end_is_planned_where_nothing_depends_on_it() -> None:
 )
 def test_a_rule_that_is_wholly_overridden_is_named(rules: dict[str, Any], idle: list[str]) -> None:
     assert planned(sgd(rules=rules)).warnings == tuple(
-        f"rules.{name}: it changes nothing, since later rules override all that it sets; remove it (rules.{name}=null), "
-        "or move it down"
+        f"rules.{name}: it changes nothing, since later rules override all that it sets; remove it "
+        f"(rules.{name}=null), or move it down"
         for name in idle
     )
 

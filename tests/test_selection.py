@@ -2,11 +2,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import lit_optim as lo
+from lit_optim.errors import Mistake
+from lit_optim.matches import compiled_glob
 from lit_optim.models import MLP
-from lit_optim.selection import entries_of, select
+from lit_optim.selection import ParameterIndex, entries_of
 
 
 class Block(nn.Module):
@@ -27,8 +31,17 @@ class Net(nn.Module):
 
 
 def chosen(match: Any, model: nn.Module | None = None) -> list[str]:
-    entries = entries_of(Net() if model is None else model)
-    return [entries[index].name for index in sorted(select(match, entries, "rules.a.match"))]
+    names, mistakes = looked_for(match, model)
+    if any("places" in mistake.problem for mistake in mistakes):
+        raise lo.PlanError(*mistakes)
+    return names
+
+
+def looked_for(match: Any, model: nn.Module | None = None) -> tuple[list[str], list[Mistake]]:
+    index = ParameterIndex(Net() if model is None else model)
+    mistakes: list[Mistake] = []
+    places = index.select(match, "rules.a.match", mistakes)
+    return [index.entries[position].name for position in sorted(index.entries_at(places))], mistakes
 
 
 def wrapped(model: nn.Module, name: str = "net") -> nn.Module:
@@ -223,3 +236,44 @@ def test_lazy_parameters_say_so() -> None:
         False,
         False,
     ]
+
+
+GLOBS = st.text(st.sampled_from("ab01.*?[]!#^"), min_size=1, max_size=6).filter(
+    lambda glob: glob.lstrip("^") and not glob.lstrip("^").startswith(".")
+)
+
+
+@given(GLOBS)
+def test_the_quick_look_finds_what_the_slow_one_finds(glob: str) -> None:
+    model = nn.ModuleDict(
+        {"a": nn.ModuleDict({"b": nn.Linear(1, 1), "b0": nn.ModuleDict({"a1": nn.Linear(1, 1)})}), "b": nn.Linear(1, 1)}
+    )
+    index = ParameterIndex(nn.ModuleDict({"a0": model, "b": nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])}))
+    slow = {place for place, name in enumerate(index.names) if compiled_glob(glob).fullmatch(name)}
+    assert index.select(glob, "key", []) == slow
+
+
+MATCHES = st.recursive(
+    st.sampled_from(
+        ["blocks", "head", "*.bias", {"ndim": 1}, {"module": "linear"}, {"numel": ">9"}, {"module": "norm"}]
+    ),
+    lambda inside: (
+        st.lists(inside, min_size=1, max_size=3)
+        | st.builds(lambda one: {"not": one}, inside)
+        | st.builds(lambda one, other: {"any": one, "not": other}, inside, inside)
+    ),
+    max_leaves=5,
+)
+
+
+@given(MATCHES, MATCHES)
+def test_lists_are_unions_mappings_intersections_and_not_the_rest(one: Any, other: Any) -> None:
+    index = ParameterIndex(Net())
+
+    def entries(match: Any) -> set[int]:
+        return index.entries_at(index.select(match, "key", []))
+
+    whole = {*range(len(index.entries))}
+    assert entries([one, other]) == entries(one) | entries(other)
+    assert entries({"any": one, "not": {"not": other}}) == entries(one) & entries(other)
+    assert entries({"not": one}) == whole - entries(one)

@@ -23,7 +23,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from lit_optim.cli.overrides import accept_new_keys, overrides_first
+from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
 from lit_optim.cli.project import allowed_factories
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
 from lit_optim.targets import allowing
@@ -85,6 +85,7 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         sys.path.insert(0, str(Path.cwd()))  # so that a config can name the user's own classes, as `python -m` would
     try:
         factories = allowed_factories(Path.cwd())
+        refuse_targets_of_hydra(arguments)
     except ConfigError as error:
         report(error)
         return 1

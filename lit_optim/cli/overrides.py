@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["accept_new_keys", "overrides_first"]
+from lit_optim.errors import ConfigError, Mistake
+
+__all__ = ["accept_new_keys", "overrides_first", "refuse_targets_of_hydra"]
 
 _OPEN = ("optimizer.", "rules.", "schedule.", "model.", "data.")
 
@@ -31,3 +33,22 @@ def overrides_first(arguments: Sequence[str]) -> list[str]:
         is_override = not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
         (overrides if is_override else flags).append(argument)
     return overrides + flags
+
+
+def refuse_targets_of_hydra(arguments: Sequence[str]) -> None:
+    """Refuse what Hydra itself would call, before any check of ours: a ``_target_`` in one of its own nodes.
+
+    Choices of its groups (``hydra/launcher=joblib``) and their settings (``hydra.sweeper.n_trials=20``) are fine.
+
+    Raises:
+        ConfigError: With every such override.
+    """
+    remedy = "leave it out; choose one of Hydra's groups, such as hydra/launcher=joblib, or write a config file"
+    mistakes = [
+        Mistake(key, "the command line may not say what Hydra calls", given=argument, remedy=remedy)
+        for argument in arguments
+        for key in (argument.lstrip("+~").partition("=")[0],)
+        if key.startswith("hydra.") and ("_target_" in argument or "()" in argument)
+    ]
+    if mistakes:
+        raise ConfigError(*mistakes)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hydra._internal.utils import get_args_parser
 
-from lit_optim.cli.overrides import accept_new_keys, overrides_first
+from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
 
 
 @pytest.mark.parametrize(
@@ -53,3 +56,26 @@ def test_flags_may_stand_anywhere(typed: list[str], flags: dict[str, object]) ->
 
 def test_a_removal_is_an_override() -> None:
     assert overrides_first(["-m", "~rules.no_decay", "a=1"]) == ["~rules.no_decay", "a=1", "-m"]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "+hydra.callbacks.evil={_target_: torch.load, f: x.pt}",
+        "++hydra.callbacks.evil._target_=torch.load",
+        "hydra.sweeper._target_=torch.load",
+        "hydra.job_logging.handlers.x={(): os.system}",
+    ],
+)
+def test_what_hydra_would_call_is_refused(argument: str, lit_optim_: Any, tmp_path: Path) -> None:
+    for verb in ("plan", "train"):
+        ended = lit_optim_(verb, "data=digits", argument)
+        assert (ended.code, ended.out) == (1, "")
+        assert ended.err.splitlines()[1] == (
+            f"{argument.lstrip('+').partition('=')[0]}: the command line may not say what Hydra calls"
+        )
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_of_hydra_are_not() -> None:
+    refuse_targets_of_hydra(["hydra.run.dir=x", "hydra.sweeper.n_trials=3", "hydra/launcher=basic", "model._target_=M"])
