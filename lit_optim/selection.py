@@ -27,6 +27,7 @@ _COMPARE: dict[str | None, Callable[[int, int], bool]] = {
     "==": operator.eq,
     None: operator.eq,
 }
+_MANY = 2_000  # names; comparing a word with more of them takes seconds
 _WILD = re.compile(r"[*?#\[\]]")
 
 
@@ -247,8 +248,10 @@ class ParameterIndex:
     def _no_such_name(self, given: str, key: str, remedy: str = "correct the name") -> Mistake:
         modules = [name.rpartition(".")[0] for name in self.names if "." in name]
         allowed = tuple(dict.fromkeys([*modules, *self.names]))
-        text = given.lstrip("^*.")
-        near = nearest(text, allowed) or nearest(text.rpartition(".")[2], allowed)
+        text, known = given.lstrip("^*."), allowed
+        if len(allowed) > _MANY:  # one of each block is enough to tell a typing error by
+            known = tuple({re.sub(r"\d+", "0", name): name for name in reversed(allowed)}.values())
+        near = nearest(text, known) or nearest(text.rpartition(".")[2], known)
         return Mistake(key, "no parameter matches", repr(given), allowed, near, remedy)
 
 

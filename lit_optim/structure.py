@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -10,12 +11,25 @@ from itertools import islice
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
-__all__ = ["Block", "blocks_of", "children_of", "is_composite", "leaves_of", "repeated_in", "unwrapped"]
+__all__ = [
+    "Block",
+    "blocks_of",
+    "children_of",
+    "holders_of",
+    "holds_matrix",
+    "is_composite",
+    "leaves_of",
+    "parameters_of",
+    "repeated_in",
+    "unwrapped",
+]
 
 Block = tuple[str, nn.Module]
 """A module with its qualified name, without wrapper prefixes."""
 
+_PARAMETRIZATIONS = "parametrizations"  # the child that torch.nn.utils.parametrize gives a module
 _STACKS = (nn.Sequential, nn.ModuleList)
 _LATE_WRAPPERS = (  # looked up only where their package is imported: elsewhere no module can be one
     ("torch.distributed.fsdp", "FullyShardedDataParallel", "_fsdp_wrapped_module"),
@@ -29,19 +43,12 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
     They are told by their class: a user's own attribute called ``module`` is no wrapper.
     """
-    while True:
-        cls = type(module)
-        if cls not in _inside_of:
-            _inside_of[cls] = _inside(cls)
-        inside = _inside_of[cls]
-        if inside is None:
-            return module
+    while (inside := _inside(type(module))) is not None:
         module = getattr(module, inside)
+    return module
 
 
-_inside_of: dict[type, str | None] = {}  # looked up once a class: a model has many modules of few classes
-
-
+@functools.cache  # a model has many modules of few classes
 def _inside(cls: type) -> str | None:
     """The attribute that holds the wrapped module; None for what is no wrapper."""
     if issubclass(cls, OptimizedModule):
@@ -55,25 +62,68 @@ def _inside(cls: type) -> str | None:
     return None
 
 
+def parameters_of(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of its own, by name; those from which a parametrization makes its tensors are among them.
+
+    ``weight_norm`` turns ``weight`` into ``parametrizations.weight.original0`` and ``…1``: they are still the layer's.
+    """
+    own = [(name, parameter) for name, parameter in module._parameters.items() if parameter is not None]
+    if _PARAMETRIZATIONS in module._modules:
+        behind = module._modules[_PARAMETRIZATIONS]
+        own += () if behind is None else behind.named_parameters(_PARAMETRIZATIONS, remove_duplicate=False)
+    return own
+
+
 def children_of(module: nn.Module) -> list[Block]:
     """The direct children, unwrapped, in the order of their definition."""
-    return [(name, unwrapped(child)) for name, child in module._modules.items() if child is not None]
+    return [
+        (name, unwrapped(child))
+        for name, child in module._modules.items()
+        if child is not None and name != _PARAMETRIZATIONS
+    ]
+
+
+def holders_of(model: nn.Module) -> list[Block]:
+    """Every module that holds parameters of its own, under every one of its names, in the order of their definition."""
+    found: list[Block] = []
+    above: set[int] = set()
+
+    def walk(module: nn.Module, path: str) -> None:
+        if id(module) in above:  # a module that holds itself
+            return
+        children = module._modules
+        if module._parameters or _PARAMETRIZATIONS in children:
+            found.append((path, module))
+        if children:
+            above.add(id(module))
+            for name, child in children.items():
+                if child is not None and name != _PARAMETRIZATIONS:
+                    walk(unwrapped(child), f"{path}.{name}" if path else name)
+            above.discard(id(module))
+
+    walk(unwrapped(model), "")
+    return [(path, module) for path, module in found if parameters_of(module)]
 
 
 def leaves_of(module: nn.Module, prefix: str = "") -> Iterator[Block]:
-    """Every module below (itself included) that holds parameters of its own, in the order of their definition."""
+    """Every module below (itself included) that holds parameters of its own, once, in the order of their definition."""
     seen: set[int] = set()
 
     def walk(here: nn.Module, name: str) -> Iterator[Block]:
         if id(here) in seen:
             return
         seen.add(id(here))
-        if any(parameter is not None for parameter in here._parameters.values()):
+        if parameters_of(here):
             yield name, here
         for child_name, child in children_of(here) if here._modules else ():
             yield from walk(child, f"{name}.{child_name}" if name else child_name)
 
     yield from walk(unwrapped(module), prefix)
+
+
+def holds_matrix(module: nn.Module) -> bool:
+    """Whether a parameter of its own is known to have two dimensions or more."""
+    return any(not is_lazy(parameter) and parameter.ndim >= 2 for _, parameter in parameters_of(module))
 
 
 def is_composite(module: nn.Module) -> bool:
@@ -102,25 +152,40 @@ def _make(module: nn.Module) -> tuple[type, ...]:
 def blocks_of(model: nn.Module) -> list[Block]:
     """The blocks that a model repeats, in order: of a transformer its layers, of a ResNet its residual blocks.
 
-    Where the repeated children of a container are alike (the same class and shapes in more than half of them) they are
-    the blocks, whatever they repeat themselves, such as attention heads or experts; where they are not (stages of
-    growing width), the blocks are looked for inside of each.
+    Where the repeated children of a container are alike (more than half of them begin with the same layer, of the same
+    shape) they are the blocks, whatever they repeat themselves, such as attention heads or experts; where they are not
+    (stages of growing width), the blocks are looked for inside of each. Plain runs of layers, such as convolution and
+    norm, are blocks of a model or of a stage, and parts of a block that has a class of its own.
 
     Returns:
         The blocks with their qualified names; empty for a model that repeats nothing.
     """
-    return list(_blocks(unwrapped(model), "", set()))
+    return list(_blocks(unwrapped(model), "", frozenset()))
 
 
-def _blocks(module: nn.Module, name: str, above: set[int]) -> Iterator[Block]:
+def _blocks(
+    module: nn.Module, name: str, above: frozenset[int], is_repeated: bool = False, in_block: bool = False
+) -> Iterator[Block]:
+    """The blocks below a module.
+
+    Args:
+        module: Where to look.
+        name: Its qualified name.
+        above: The ids of the modules that hold it.
+        is_repeated: Whether it, or a module above, is one of those that a container repeats.
+        in_block: Whether a module above that is repeated has a class of its own.
+    """
     if id(module) in above:  # a module that holds itself
         return
-    above = above | {id(module)}
+    above |= {id(module)}
+    in_block = in_block or (is_repeated and not isinstance(module, _STACKS))
     repeated = dict(repeated_in(module))
+    if in_block and all(map(_is_run, repeated.values())):
+        repeated = {}
     alike = bool(repeated) and _are_alike(list(repeated.values()))
     for child, part in children_of(module):
         path = f"{name}.{child}" if name else child
-        inside = [] if alike else list(_blocks(part, path, above))
+        inside = [] if alike else list(_blocks(part, path, above, is_repeated or child in repeated, in_block))
         if inside:
             yield from inside
         elif child in repeated:
@@ -133,15 +198,18 @@ def _only_block(name: str, part: nn.Module) -> Block:
     return _only_block(*inside[0]) if isinstance(part, _STACKS) and len(inside) == 1 else (name, part)
 
 
+def _is_run(part: nn.Module) -> bool:
+    """Whether it is a plain container of single layers."""
+    return isinstance(part, _STACKS) and not any(is_composite(child) for _, child in children_of(part))
+
+
 def _are_alike(parts: list[nn.Module]) -> bool:
     if isinstance(parts[0], _STACKS):  # a container in a container: a stage without a class of its own
         return False
-    looks = Counter(
-        (type(part), tuple(tuple(parameter.shape) for _, leaf in leaves_of(part) for parameter in _own(leaf)))
-        for part in parts
-    )
+    looks = Counter(map(_first_layer, parts))
     return looks.most_common(1)[0][1] * 2 > len(parts)
 
 
-def _own(module: nn.Module) -> Iterator[nn.Parameter]:
-    return (parameter for parameter in module._parameters.values() if parameter is not None)
+def _first_layer(part: nn.Module) -> tuple[object, ...]:
+    _, leaf = next(leaves_of(part))  # composite, so there is one
+    return type(leaf), *(tuple(parameter.shape) for _, parameter in parameters_of(leaf) if not is_lazy(parameter))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lit_optim as lo
-from lit_optim.errors import Mistake
+from lit_optim.errors import Mistake, nearest
 from lit_optim.matches import compiled_glob
 from lit_optim.models import MLP
 from lit_optim.selection import ParameterIndex, entries_of
@@ -277,3 +277,15 @@ def test_lists_are_unions_mappings_intersections_and_not_the_rest(one: Any, othe
     assert entries([one, other]) == entries(one) | entries(other)
     assert entries({"any": one, "not": {"not": other}}) == entries(one) & entries(other)
     assert entries({"not": one}) == whole - entries(one)
+
+
+def test_in_a_large_model_one_of_each_block_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    monkeypatch.setattr(
+        "lit_optim.selection.nearest", lambda text, known: (compared.append(len([*known])), nearest(text, known))[1]
+    )
+    with torch.device("meta"):
+        model = nn.ModuleDict({"blocks": nn.ModuleList(nn.Linear(1, 1) for _ in range(3000)), "head": nn.Linear(1, 1)})
+    assert looked_for("haed", model)[1][0].nearest == ("head",)
+    assert looked_for("block.7.wieght", model)[1][0].nearest[0] == "blocks.0.weight"
+    assert max(compared) < 10
