@@ -6,9 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from lit_optim.kinds import KINDS
+from lit_optim.kinds import KINDS, heads_of
 from lit_optim.matches import compiled_glob
-from lit_optim.structure import Block, blocks_of, children_of, leaves_of, unwrapped
+from lit_optim.structure import (
+    Block,
+    blocks_of,
+    children_of,
+    holds_matrix,
+    leaves_of,
+    parameters_of,
+    unwrapped,
+)
 
 __all__ = ["Depths", "inferred_depths", "listed_depths"]
 
@@ -28,7 +36,8 @@ def inferred_depths(model: nn.Module) -> Depths:
     with the block behind it (a ResNet stage's downsampling); norms by themselves, there and right behind the last
     block, go with the block before. The head is what follows: it begins with a module that holds a matrix.
 
-    Any other model has a layer for each module that holds a matrix; norms and other vectors go with the layer before.
+    Any other model has a layer for each module that holds a matrix; norms and other vectors go with the layer before,
+    and all that makes the output is one layer.
 
     This is the order of BEiT (https://arxiv.org/abs/2106.08254, appendix).
     """
@@ -49,25 +58,30 @@ def _said_by_model(model: nn.Module) -> Depths | None:
         from timm.models import group_parameters  # the model is timm's, so it is there
     except ImportError:
         return None
-    [(name, speaker)] = speakers
-    before = f"{name}." if name else ""
+    [speaker] = speakers
     inside = group_parameters(speaker, speaker.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+    layers = {id(parameter): inside[name] for name, parameter in speaker.named_parameters() if name in inside}
     depths: Depths = {}
     next_outside = -1
-    for leaf_name, leaf in leaves_of(model):
-        for parameter in _parameter_names(leaf_name, leaf):
-            own = inside.get(parameter.removeprefix(before)) if parameter.startswith(before) else None
-            depths[parameter] = next_outside if own is None else own
+    for name, leaf in leaves_of(model):
+        for parameter_name, parameter in _named(name, leaf):
+            own = layers.get(id(parameter))
+            depths[parameter_name] = next_outside if own is None else own
             next_outside = next_outside if own is None else max(inside.values()) + 1
     return depths
 
 
-def _outermost_with(module: nn.Module, method: str, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    if callable(getattr(type(module), method, None)):
-        yield name, module
-        return
-    for child_name, child in children_of(module):
-        yield from _outermost_with(child, method, f"{name}.{child_name}" if name else child_name)
+def _outermost_with(model: nn.Module, method: str) -> Iterator[nn.Module]:
+    seen: set[int] = set()
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        if id(module) not in seen:
+            seen.add(id(module))
+            if callable(getattr(type(module), method, None)):
+                yield module
+            else:
+                waiting += [child for _, child in children_of(module)]
 
 
 def _by_blocks(model: nn.Module, blocks: Sequence[Block]) -> Depths:
@@ -76,18 +90,14 @@ def _by_blocks(model: nn.Module, blocks: Sequence[Block]) -> Depths:
     places = [of_block.get(id(leaf)) for _, leaf in leaves]
     last = max(position for position, place in enumerate(places) if place is not None)
     depths: Depths = {}
-    reached, head = 0, False
+    reached, begun = 0, False  # begun: whether, since the last block, something stood that goes with what follows
     for position, ((name, leaf), place) in enumerate(zip(leaves, places, strict=True)):
         if place is not None:
-            reached = depth = place
-        elif reached == 0:
-            depth = 0
-        else:
-            gap = leaves[position : next((p for p in range(position, last) if places[p] is not None), None)]
-            begins = not _is_norm(leaf) or _leads_to_matrix(name, gap, blocks)
-            head = head or (position > last and begins)
-            depth = reached + 1 if (head or (begins and position < last)) else reached
-        depths |= dict.fromkeys(_parameter_names(name, leaf), depth)
+            reached, begun = place, False
+        elif reached and not begun:
+            end = next((p for p in range(position, last) if places[p] is not None), None)
+            begun = not _is_norm(leaf) or _leads_to_matrix(name, leaves[position:end], blocks)
+        depths |= dict.fromkeys((known for known, _ in _named(name, leaf)), reached + begun)
     return depths
 
 
@@ -100,18 +110,20 @@ def _leads_to_matrix(norm: str, behind: Sequence[Block], blocks: Sequence[Block]
 
 
 def _by_matrices(model: nn.Module) -> Depths:
+    heads = heads_of(model)
     depths: Depths = {}
-    depth = -1
+    depth, in_head = -1, False
     for name, leaf in leaves_of(model):
-        if any(parameter is not None and parameter.ndim >= 2 for parameter in leaf._parameters.values()):
-            depth += 1
-        depths |= dict.fromkeys(_parameter_names(name, leaf), max(depth, 0))
+        if holds_matrix(leaf) and not _is_norm(leaf):
+            depth += not (in_head and id(leaf) in heads)
+            in_head = id(leaf) in heads
+        depths |= dict.fromkeys((known for known, _ in _named(name, leaf)), max(depth, 0))
     return depths
 
 
-def _parameter_names(name: str, leaf: nn.Module) -> list[str]:
+def _named(name: str, leaf: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     before = f"{name}." if name else ""
-    return [before + own for own, parameter in leaf._parameters.items() if parameter is not None]
+    return ((before + own, parameter) for own, parameter in parameters_of(leaf))
 
 
 def listed_depths(order: Sequence[str], names: Sequence[str]) -> Depths:

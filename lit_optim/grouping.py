@@ -53,14 +53,20 @@ def merge(ends: Sequence[tuple[Entry, Settled]], default: Settled | None) -> lis
         default: What a parameter without any rule ends with; what equals it is not named after its rules.
     """
     merged: dict[str, Merged] = {}
+    unshaped: set[str] = set()
     for entry, settled in ends:
         one = merged.get(settled.identity)
         if one is None:
             one = merged[settled.identity] = Merged(settled)
         one.entries.append(entry)
-        if default is None or settled.identity != default.identity:
+        if default is None or settled.identity != default.identity or settled.depth is not None:
             one.shaped_by |= settled.shaped_by
             one.depths.add(settled.depth)
+        else:
+            unshaped.add(settled.identity)
+    for identity in unshaped:  # of those that some parameter is in without any rule's doing
+        merged[identity].shaped_by.clear()
+        merged[identity].depths.clear()
     classes = list(dict.fromkeys(one.optimizer for one in merged.values()))
     ordered = sorted(merged.values(), key=lambda one: classes.index(one.optimizer))
     _name(ordered)

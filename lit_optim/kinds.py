@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.parameter import is_lazy
 
-from lit_optim.structure import Block, children_of, leaves_of, repeated_in, unwrapped
+from lit_optim.structure import (
+    Block,
+    children_of,
+    holds_matrix,
+    is_composite,
+    leaves_of,
+    parameters_of,
+    repeated_in,
+    unwrapped,
+)
 
 __all__ = ["KINDS", "heads_of"]
 
@@ -23,15 +33,16 @@ def _is_norm(module: nn.Module) -> bool:
     """torch's norms, and classes that say so and hold vectors alone: LlamaRMSNorm, T5LayerNorm, LayerNorm2d."""
     if isinstance(module, _NORMS):
         return True
-    own = [parameter for parameter in module._parameters.values() if parameter is not None]
-    return "norm" in type(module).__name__.lower() and bool(own) and not _holds_matrix(module)
+    if "norm" not in type(module).__name__.lower() or is_composite(module):  # a NormFreeBlock is none
+        return False
+    return bool(parameters_of(module)) and not holds_matrix(module)
 
 
 def _is_embedding(module: nn.Module) -> bool:
     """torch's embeddings, and classes that say so and hold a table of their own: VocabParallelEmbedding."""
     if isinstance(module, _EMBEDDINGS):
         return True
-    return "embedding" in type(module).__name__.lower() and _holds_matrix(module)
+    return "embedding" in type(module).__name__.lower() and holds_matrix(module)
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -62,9 +73,10 @@ def heads_of(model: nn.Module, leaves: Sequence[Block] | None = None) -> set[int
     """The ids of the modules that make a model's output.
 
     In this order: what the model itself says is its head (``get_output_embeddings`` of transformers,
-    ``get_classifier`` of timm); a linear layer that shares its weight with an embedding; and the last module that holds
+    ``get_classifier`` of timm); a linear layer that shares its weight with an embedding; and the last layer that holds
     a matrix, as long as it stands behind the repeated blocks and not inside of one, and not inside of a model that has
-    named its head.
+    named its head. Where that is linear, the linear layers right before it in its module that take the same input, and
+    whose output it can't take, are heads beside it.
 
     Args:
         model: Any module.
@@ -74,26 +86,47 @@ def heads_of(model: nn.Module, leaves: Sequence[Block] | None = None) -> set[int
     leaves = list(leaves_of(model)) if leaves is None else leaves
     declared = list(_declared(model))
     heads = {id(leaf) for _, said in declared for head in said for _, leaf in leaves_of(head) if not _is_norm(leaf)}
-    tables = {id(leaf._parameters.get("weight")) for _, leaf in leaves if _is_embedding(leaf)}
+    tables = {id(parameter) for _, leaf in leaves if _is_embedding(leaf) for _, parameter in parameters_of(leaf)}
     if tables:
-        heads |= {id(leaf) for _, leaf in leaves if id(leaf._parameters.get("weight")) in tables and _is_linear(leaf)}
+        linear = (leaf for _, leaf in leaves if _is_linear(leaf))
+        heads |= {id(leaf) for leaf in linear if any(id(parameter) in tables for _, parameter in parameters_of(leaf))}
     if declared or not heads:
         spoken_for = {id(leaf) for owner, _ in declared for _, leaf in leaves_of(owner)}
-        last = next(((name, leaf) for name, leaf in reversed(leaves) if _holds_matrix(leaf)), None)
-        if last is not None and id(last[1]) not in spoken_for and _makes_output(model, *last):
-            heads.add(id(last[1]))
+        last = next(
+            ((name, leaf) for name, leaf in reversed(leaves) if holds_matrix(leaf) and not _is_norm(leaf)), None
+        )
+        if last is not None and id(last[1]) not in spoken_for:
+            heads |= {id(head) for head in _heads_up_to(model, *last)}
     return heads
 
 
-def _makes_output(model: nn.Module, name: str, last: nn.Module) -> bool:
-    """Whether the last module with a matrix is a layer of its own: no embedding, and no part of a block."""
-    here = model
+def _heads_up_to(model: nn.Module, name: str, last: nn.Module) -> Iterator[nn.Module]:
+    """The last layer with a matrix and its like beside it; none where it is an embedding, or a part of a block."""
+    here, home = model, model
     for part in name.split(".") if name else ():
-        inside = dict(children_of(here))[part]
+        home, inside = here, dict(children_of(here))[part]
         if isinstance(here, nn.MultiheadAttention) or part in dict(repeated_in(here)):
-            return False
+            return
         here = inside
-    return not _is_embedding(last) and not isinstance(last, (nn.RNNBase, nn.MultiheadAttention))
+    if not _is_layer(last) or _is_embedding(last):
+        return
+    yield last
+    if isinstance(last, nn.Linear) and not isinstance(home, nn.Sequential):
+        holding = (child for _, child in reversed(children_of(home)) if any(leaves_of(child)))
+        before = itertools.dropwhile(lambda child: child is not last, holding)
+        yield from itertools.takewhile(lambda child: child is last or _is_beside(child, last), before)
+
+
+def _is_beside(other: nn.Module, last: nn.Linear) -> bool:
+    """Whether another linear layer takes the same input, and gives what the last can't take: they are no chain."""
+    return isinstance(other, nn.Linear) and other.in_features == last.in_features != other.out_features
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether it is one layer, and neither a mere collection of parameters nor a model that holds some itself."""
+    if isinstance(module, (nn.ParameterList, nn.ParameterDict, nn.RNNBase, nn.MultiheadAttention)):
+        return False
+    return _is_linear(module) or _is_conv(module) or not is_composite(module)
 
 
 def _declared(model: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
@@ -105,11 +138,17 @@ def _declared(model: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         if id(module) in seen:
             continue
         seen.add(id(module))
-        said = [head for ask in _ASKS if hasattr(type(module), ask) for head in _answer(module, ask)]
+        cls: type = type(module)
+        said = [head for ask in _asks_of(cls) for head in _answer(module, ask)]
         if said:
             yield module, said
-        else:
-            waiting += [child for _, child in children_of(module)]
+        elif module._modules:
+            waiting += [unwrapped(child) for child in module._modules.values() if child is not None]
+
+
+@functools.cache  # a model has many modules of few classes
+def _asks_of(cls: type) -> tuple[str, ...]:
+    return tuple(ask for ask in _ASKS if hasattr(cls, ask))
 
 
 def _answer(module: nn.Module, ask: str) -> list[nn.Module]:
@@ -119,10 +158,3 @@ def _answer(module: nn.Module, ask: str) -> list[nn.Module]:
         return []
     heads = said if isinstance(said, (tuple, list)) else [said]
     return [unwrapped(head) for head in heads if isinstance(head, nn.Module) and any(leaves_of(head))]
-
-
-def _holds_matrix(module: nn.Module) -> bool:
-    return any(
-        parameter is not None and not is_lazy(parameter) and parameter.ndim >= 2
-        for parameter in module._parameters.values()
-    )

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from lit_optim.errors import Mistake, nearest
 from lit_optim.kinds import KINDS, heads_of
 from lit_optim.matches import COMPARISON, compiled_glob
-from lit_optim.structure import Block, children_of, unwrapped
+from lit_optim.structure import Block, holders_of, parameters_of
 
 __all__ = ["Entry", "ParameterIndex", "entries_of"]
 
@@ -65,20 +65,20 @@ class Entry:
 
 def entries_of(model: nn.Module) -> list[Entry]:
     """The model's distinct parameters, in its own order; wrappers leave no trace in the names."""
+    return _entries(holders_of(model))
+
+
+def _entries(holders: Iterable[Block]) -> list[Entry]:
     found: dict[int, tuple[nn.Parameter, list[str], list[nn.Module]]] = {}
-
-    def walk(module: nn.Module, prefix: str, above: tuple[nn.Module, ...]) -> None:
-        if any(module is one for one in above):  # a module that holds itself
-            return
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                _, names, owners = found.setdefault(id(parameter), (parameter, [], []))
-                names.append(prefix + name)
-                owners.append(module)
-        for name, child in children_of(module) if module._modules else ():
-            walk(child, f"{prefix}{name}.", (*above, module))
-
-    walk(unwrapped(model), "", ())
+    for path, module in holders:
+        prefix = f"{path}." if path else ""
+        for name, parameter in parameters_of(module):
+            one = found.get(id(parameter))
+            if one is None:
+                found[id(parameter)] = (parameter, [prefix + name], [module])
+            else:
+                one[1].append(prefix + name)
+                one[2].append(module)
     return [
         Entry(position, parameter, tuple(names), tuple(owners))
         for position, (parameter, names, owners) in enumerate(found.values())
@@ -104,7 +104,8 @@ class ParameterIndex:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.entries = entries_of(model)
+        self._holders = holders_of(model)
+        self.entries = _entries(self._holders)
         self.names = [name for entry in self.entries for name in entry.names]
         self.owners = [owner for entry in self.entries for owner in entry.owners]
         self._of_kind: dict[str, tuple[frozenset[int], frozenset[int]]] = {}  # by kind: places, entries
@@ -133,10 +134,8 @@ class ParameterIndex:
     @functools.cached_property
     def heads(self) -> frozenset[int]:
         """The ids of the modules that make the output."""
-        leaves: dict[int, Block] = {}
-        for name, owner in zip(self.names, self.owners, strict=True):
-            leaves.setdefault(id(owner), (name.rpartition(".")[0], owner))
-        return frozenset(heads_of(self.model, list(leaves.values())))
+        leaves = {id(module): (path, module) for path, module in reversed(self._holders)}  # the first of its names
+        return frozenset(heads_of(self.model, list(leaves.values())[::-1]))
 
     def is_kind(self, entry: Entry, kind: str) -> bool:
         """Whether a module of this kind (``norm``, ``embedding``, …, ``head``) holds the parameter."""

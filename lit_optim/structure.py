@@ -43,9 +43,12 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
     They are told by their class: a user's own attribute called ``module`` is no wrapper.
     """
-    while (inside := _inside(type(module))) is not None:
+    while True:
+        cls: type = type(module)
+        inside = _inside(cls)
+        if inside is None:
+            return module
         module = getattr(module, inside)
-    return module
 
 
 @functools.cache  # a model has many modules of few classes

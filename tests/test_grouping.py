@@ -36,7 +36,10 @@ def test_time_frozen_and_free_are_not_merged() -> None:
 
 def test_layers_that_end_alike_share_a_group_without_a_layer_in_its_name() -> None:
     plan = planned({"layers": {"match": "*", "layer_decay": {"rate": 0.5, "min_factor": 0.5}}})
-    assert [(group.name, group.hyperparameters["lr"]) for group in plan.groups] == [("layers", 0.5), ("default", 1.0)]
+    assert [(group.name, group.hyperparameters["lr"]) for group in plan.groups] == [
+        ("layers", 0.5),
+        ("layers.depth2", 1.0),
+    ]
 
 
 @pytest.mark.parametrize(("taken", "name"), [([], "a"), (["a"], "a.2"), (["a", "a.2"], "a.3"), (["a.2"], "a")])
@@ -48,3 +51,8 @@ def test_a_few_names_stand_for_many() -> None:
     entries = entries_of(MLP(2, (2, 2), 2))
     assert few(entries[:2]) == "layer.0.weight, layer.0.bias"
     assert few(entries) == "layer.0.weight, layer.0.bias, layer.2.weight and 3 more"
+
+
+def test_the_last_layer_is_named_as_the_others_unless_it_holds_what_no_rule_shapes() -> None:
+    assert planned({"layers": {"match": "*", "layer_decay": 0.5}}).groups[-1].name == "layers.depth2"
+    assert planned({"layers": {"match": ["layer.2", "layer.4.bias"], "layer_decay": 0.5}}).groups[0].name == "default"
