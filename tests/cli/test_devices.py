@@ -70,6 +70,24 @@ def test_two_ranks_end_with_the_weights_of_one_process(
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
+FREEZING = (
+    "rules.stem.match=layer.0",
+    "rules.stem.freeze_until=1epochs",
+    "rules.bias.match=layer.2.bias",
+    "rules.bias.freeze=true",
+    "rules.hidden={match: net.layer.0.weight, optimizer: {_target_: torch.optim.Muon, lr: 0.02}}",
+)
+
+
+def test_freezing_and_two_classes_under_ddp_end_as_in_one_process(process: Any, tmp_path: Path) -> None:
+    for name, more in (("alone", ("data.batch_size=128",)), ("ddp", ("trainer=ddp_cpu", "data.batch_size=64"))):
+        ended = process("train", *COMMON, *FREEZING, *more, f"hydra.run.dir={name}", timeout=180)
+        assert ended.code == 0, ended.err
+    ours, theirs = (state_of(tmp_path / name)["state_dict"] for name in ("ddp", "alone"))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-5)
+
+
 def test_a_refusal_is_told_once_and_ends_every_rank(process: Any, tmp_path: Path) -> None:
     ended = process("train", "trainer=ddp_cpu", *COMMON, "rules.a.match=nope", "rules.a.lr=1", timeout=120)
     assert ended.code == 1
