@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 from lit_optim.cascade import Settled, tuples
@@ -54,16 +54,18 @@ def merge(ends: Sequence[tuple[Entry, Settled]], default: Settled | None) -> lis
     """
     merged: dict[str, Merged] = {}
     unshaped: set[str] = set()
+    homes: dict[int, list[Entry]] = {}  # by the id of what they ended with: it is asked for its identity once
     for entry, settled in ends:
-        one = merged.get(settled.identity)
-        if one is None:
-            one = merged[settled.identity] = Merged(settled)
-        one.entries.append(entry)
-        if default is None or settled.identity != default.identity or settled.depth is not None:
-            one.shaped_by |= settled.shaped_by
-            one.depths.add(settled.depth)
-        else:
-            unshaped.add(settled.identity)
+        home = homes.get(id(settled))
+        if home is None:
+            one = merged.setdefault(settled.identity, Merged(settled))
+            home = homes[id(settled)] = one.entries
+            if default is None or settled.identity != default.identity or settled.depth is not None:
+                one.shaped_by |= settled.shaped_by
+                one.depths.add(settled.depth)
+            else:
+                unshaped.add(settled.identity)
+        home.append(entry)
     for identity in unshaped:  # of those that some parameter is in without any rule's doing
         merged[identity].shaped_by.clear()
         merged[identity].depths.clear()
@@ -77,14 +79,14 @@ def _name(merged: Sequence[Merged]) -> None:
     """Name each after its rules, in alphabetical order, with the layer where it has one of its own."""
     known = [max(depth for depth in one.depths if depth is not None) for one in merged if one.depths - {None}]
     digits = len(str(max(known))) if known else 0
-    names: list[str] = []
+    names: set[str] = set()
     for one in merged:
         parts = sorted(one.shaped_by)
         if len(one.depths) == 1 and None not in one.depths:
             [depth] = one.depths
             parts.append(f"depth{depth:0{digits}}")
         one.name = _unique(".".join(parts) or "default", names)
-        names.append(one.name)
+        names.add(one.name)
 
 
 def to_group(one: Merged, recipe: Recipe) -> Group:
@@ -108,9 +110,9 @@ def few(entries: Sequence[Entry]) -> str:
     return names + (f" and {len(entries) - 3} more" if len(entries) > 3 else "")
 
 
-def _unique(name: str, taken: Iterable[str]) -> str:
+def _unique(name: str, taken: Container[str]) -> str:
     """The name, or with the first free number from 2 on."""
-    names, count = {*taken}, 2
-    while name in names and f"{name}.{count}" in names:
+    count = 2
+    while name in taken and f"{name}.{count}" in taken:
         count += 1
-    return f"{name}.{count}" if name in names else name
+    return f"{name}.{count}" if name in taken else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -87,13 +88,16 @@ class Matching:
         """Refuse a tied parameter that two rules claim by different names to set the same thing differently."""
         first = 0
         for entry, rules in zip(self.index.entries, self.rules_of, strict=True):
-            of_entry = {*range(first, first + len(entry.names))}
-            first += len(entry.names)
-            for number, later in enumerate(rules if len(of_entry) > 1 else ()):
-                for earlier in rules[:number]:
-                    by_names = [self._places[rule] & of_entry for rule in (earlier, later)]
-                    if not by_names[0] & by_names[1]:
-                        self._check_claims(entry, [self.recipe.rules[rule] for rule in (earlier, later)], by_names)
+            count = len(entry.names)
+            if count > 1:
+                of_entry = {*range(first, first + count)}
+                by_rule = {rule: self._places[rule] & of_entry for rule in rules}
+                for earlier, later in itertools.combinations(rules, 2):
+                    if not by_rule[earlier] & by_rule[later]:
+                        both = (earlier, later)
+                        claiming = [self.recipe.rules[rule] for rule in both]
+                        self._check_claims(entry, claiming, [by_rule[rule] for rule in both])
+            first += count
 
     def _check_claims(self, entry: Entry, rules: list[Rule], by_names: list[set[int]]) -> None:
         first, second = (dict(_claims(rule.to_config())) for rule in rules)

@@ -6,6 +6,7 @@ Nothing is changed and nothing is stepped here; the model is only looked at.
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from torch import nn
 from lit_optim.advice import warnings_of
 from lit_optim.cascade import DEFAULT, Cascade, Settled
 from lit_optim.checks import bound_mistakes, class_mistakes, execution_mistakes, group_mistakes, schedule_mistakes
+from lit_optim.depth import Depths
 from lit_optim.durations import Duration, Horizon, steps_of
 from lit_optim.errors import Mistake, PlanError
 from lit_optim.grouping import few, merge, to_group
@@ -84,6 +86,8 @@ class Planner:
         self.cascade = Cascade(recipe, self.mistakes)
         self._settled: dict[tuple[int, ...], Settled | None] = {}
         self._at_depth: dict[tuple[tuple[int, ...], int], Settled] = {}
+        self._last_layers: dict[str, int] = {}
+        self._trainable = [self._is_trainable(position) for position in range(len(self.matching.index.entries))]
         self._check_parameters()
         self._check_rules()
         entries = self.matching.index.entries
@@ -104,8 +108,9 @@ class Planner:
             return None
         entries = self.matching.index.entries
         groups_of_rules = self._groups_of_rules()
-        held = {entry.name for one in self.merged for entry in one.entries}
-        frozen = [entry for entry in entries if entry.name not in held]
+        frozen = [
+            entry for entry, settled in zip(entries, self.ends, strict=True) if settled is None or settled.is_frozen
+        ]
         return Plan(
             groups=tuple(to_group(one, self.recipe) for one in self.merged),
             horizon=self.horizon,
@@ -145,7 +150,7 @@ class Planner:
 
     def _end(self, position: int) -> Settled | None:
         """What a parameter ends with, at its layer where a layer decay is in force."""
-        if not self._is_trainable(position):
+        if not self._trainable[position]:
             return None
         rules, entry = self.matching.rules_of[position], self.matching.index.entries[position]
         settled = self._settle(rules)
@@ -156,8 +161,15 @@ class Planner:
         if depth is None:  # its order has been refused
             return settled
         if (rules, depth) not in self._at_depth:
-            self._at_depth[rules, depth] = self.cascade.at_depth(settled, depth, max(depths.values()))
+            last = self._last_layer(settled.layer_decay.name, depths)
+            self._at_depth[rules, depth] = self.cascade.at_depth(settled, depth, last)
         return self._at_depth[rules, depth]
+
+    def _last_layer(self, rule: str, depths: Depths) -> int:
+        """The layer of the output, looked for once a rule: a model may have thousands."""
+        if rule not in self._last_layers:
+            self._last_layers[rule] = max(depths.values())
+        return self._last_layers[rule]
 
     def _is_trainable(self, position: int) -> bool:
         """Whether the model leaves it to the recipe; what a rule freezes is left to it, before and after it is done."""
@@ -168,7 +180,7 @@ class Planner:
 
     def _check_parameters(self) -> None:
         entries = self.matching.index.entries
-        trainable = [entry for position, entry in enumerate(entries) if self._is_trainable(position)]
+        trainable = list(itertools.compress(entries, self._trainable))
         if not trainable:
             what = "every parameter is frozen (requires_grad=False)" if entries else "the model has no parameters"
             self._note("model", f"nothing to train: {what}", remedy="give a model with trainable parameters")
@@ -183,12 +195,11 @@ class Planner:
         trained: set[int] = set()
         for position, rules in enumerate(self.matching.rules_of):
             matched.update(rules)
-            if not trained.issuperset(rules) and self._is_trainable(position):
+            if self._trainable[position]:
                 trained.update(rules)
         for index, rule in enumerate(self.recipe.rules):
             if index in matched - trained:
-                entries = enumerate(self.matching.index.entries)
-                names = tuple(entry.name for position, entry in entries if self._is_trainable(position))
+                names = tuple(entry.name for entry in itertools.compress(self.matching.index.entries, self._trainable))
                 remedy = f"correct the match, or remove the rule ({rule.key}=null)"
                 problem = "only frozen parameters match (requires_grad=False)"
                 self._note(f"{rule.key}.match", problem, given=repr(rule.match), allowed=names, remedy=remedy)
@@ -198,7 +209,7 @@ class Planner:
         unclaimed = [
             entry
             for position, (entry, settled) in enumerate(zip(self.matching.index.entries, self.ends, strict=True))
-            if settled is None and self._is_trainable(position)
+            if settled is None and self._trainable[position]
         ]
         if unclaimed and self.recipe.optimizer is None:
             remedy = "name a class under optimizer for the rest, give them a rule with an optimizer, or freeze them"
@@ -228,15 +239,14 @@ class Planner:
 
     def _groups_of_rules(self) -> dict[str, tuple[str, ...]]:
         """Where each rule's parameters ended, in the order of the groups, the frozen last."""
-        home = {entry.name: one.name for one in self.merged for entry in one.entries}
-        order = {name: number for number, name in enumerate([*dict.fromkeys(home.values()), FROZEN])}
+        order = {name: number for number, name in enumerate([*(one.name for one in self.merged), FROZEN])}
         ended: dict[str, set[str]] = {rule.name: set() for rule in self.recipe.rules}
-        for entry, rules, settled in zip(self.matching.index.entries, self.matching.rules_of, self.ends, strict=True):
-            if settled is not None and settled.is_frozen and settled.freeze is not None:
+        for one in self.merged:
+            for index in set().union(*{self.matching.rules_of[entry.position] for entry in one.entries}):
+                ended[self.recipe.rules[index].name].add(one.name)
+        for settled in {id(settled): settled for settled in self.ends if settled is not None}.values():
+            if settled.is_frozen and settled.freeze is not None:
                 ended[settled.freeze.rule.name].add(FROZEN)
-            elif entry.name in home:
-                for index in rules:
-                    ended[self.recipe.rules[index].name].add(home[entry.name])
         return {name: tuple(sorted(groups, key=order.__getitem__)) for name, groups in ended.items()}
 
     def _idle_rules(self, groups: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

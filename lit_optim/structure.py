@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
+import torch
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
+from torch.utils.weak import WeakIdKeyDictionary
 
 __all__ = [
     "Block",
+    "Holder",
     "blocks_of",
     "children_of",
     "holders_of",
@@ -23,16 +26,21 @@ __all__ = [
     "leaves_of",
     "parameters_of",
     "repeated_in",
+    "shape_of",
     "unwrapped",
 ]
 
 Block = tuple[str, nn.Module]
 """A module with its qualified name, without wrapper prefixes."""
 
+Holder = tuple[str, nn.Module, list[tuple[str, nn.Parameter]]]
+"""A block with the parameters of its own, by their names in it."""
+
 _PARAMETRIZATIONS = "parametrizations"  # the child that torch.nn.utils.parametrize gives a module
 _STACKS = (nn.Sequential, nn.ModuleList)
+_FLATTENER = "_fsdp_wrapped_module"
 _LATE_WRAPPERS = (  # looked up only where their package is imported: elsewhere no module can be one
-    ("torch.distributed.fsdp", "FullyShardedDataParallel", "_fsdp_wrapped_module"),
+    ("torch.distributed.fsdp", "FullyShardedDataParallel", _FLATTENER),
     ("torch.distributed.algorithms._checkpoint.checkpoint_wrapper", "ActivationWrapper", "_checkpoint_wrapped_module"),
     ("torch.optim.swa_utils", "AveragedModel", "module"),
 )
@@ -48,6 +56,8 @@ def unwrapped(module: nn.Module) -> nn.Module:
         inside = _inside(cls)
         if inside is None:
             return module
+        if inside == _FLATTENER:
+            _note_shapes(module)
         module = getattr(module, inside)
 
 
@@ -63,6 +73,23 @@ def _inside(cls: type) -> str | None:
         if wrapper is not None and issubclass(cls, wrapper):
             return attribute
     return None
+
+
+_whole_shapes: WeakIdKeyDictionary = WeakIdKeyDictionary()  # by parameter: only FSDP's wrapper knows them
+
+
+def _note_shapes(wrapper: nn.Module) -> None:
+    """Note what the parameters are that FSDP (``use_orig_params=True``) cuts into flat pieces, one a process."""
+    flat = getattr(getattr(wrapper, "_handle", None), "flat_param", None)
+    for parameter, shape in zip(getattr(flat, "_params", None) or (), getattr(flat, "_shapes", ()), strict=False):
+        _whole_shapes[parameter] = shape
+
+
+def shape_of(parameter: nn.Parameter) -> torch.Size | None:
+    """The shape of the whole parameter, whatever piece of it is here; None where it is still unknown (lazy)."""
+    if is_lazy(parameter):
+        return None
+    return _whole_shapes[parameter] if _whole_shapes.data and parameter in _whole_shapes else parameter.shape
 
 
 def parameters_of(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -86,17 +113,18 @@ def children_of(module: nn.Module) -> list[Block]:
     ]
 
 
-def holders_of(model: nn.Module) -> list[Block]:
+def holders_of(model: nn.Module) -> list[Holder]:
     """Every module that holds parameters of its own, under every one of its names, in the order of their definition."""
-    found: list[Block] = []
+    found: list[Holder] = []
     above: set[int] = set()
 
     def walk(module: nn.Module, path: str) -> None:
         if id(module) in above:  # a module that holds itself
             return
         children = module._modules
-        if module._parameters or _PARAMETRIZATIONS in children:
-            found.append((path, module))
+        own = parameters_of(module) if module._parameters or _PARAMETRIZATIONS in children else None
+        if own:
+            found.append((path, module, own))
         if children:
             above.add(id(module))
             for name, child in children.items():
@@ -105,7 +133,7 @@ def holders_of(model: nn.Module) -> list[Block]:
             above.discard(id(module))
 
     walk(unwrapped(model), "")
-    return [(path, module) for path, module in found if parameters_of(module)]
+    return found
 
 
 def leaves_of(module: nn.Module, prefix: str = "") -> Iterator[Block]:
@@ -126,7 +154,8 @@ def leaves_of(module: nn.Module, prefix: str = "") -> Iterator[Block]:
 
 def holds_matrix(module: nn.Module) -> bool:
     """Whether a parameter of its own is known to have two dimensions or more."""
-    return any(not is_lazy(parameter) and parameter.ndim >= 2 for _, parameter in parameters_of(module))
+    shapes = (shape_of(parameter) for _, parameter in parameters_of(module))
+    return any(shape is not None and len(shape) >= 2 for shape in shapes)
 
 
 def is_composite(module: nn.Module) -> bool:
@@ -137,8 +166,8 @@ def is_composite(module: nn.Module) -> bool:
 def repeated_in(module: nn.Module) -> list[Block]:
     """The composite children of a Sequential or ModuleList, if two or more of them are of one make; else nothing.
 
-    Of one make are modules of the same class, or plain containers that hold the same classes in the same order: a
-    Sequential of *features* and *classifier* repeats nothing.
+    Of one make are modules of the same class, or plain containers that hold the same classes, however often, in the
+    same order: a Sequential of *features* and *classifier* repeats nothing.
     """
     if not isinstance(module, _STACKS):
         return []
@@ -148,7 +177,7 @@ def repeated_in(module: nn.Module) -> list[Block]:
 
 
 def _make(module: nn.Module) -> tuple[type, ...]:
-    inside = (type(child) for _, child in children_of(module)) if isinstance(module, _STACKS) else ()
+    inside = dict.fromkeys(type(child) for _, child in children_of(module)) if isinstance(module, _STACKS) else ()
     return (type(module), *inside)
 
 
@@ -215,4 +244,4 @@ def _are_alike(parts: list[nn.Module]) -> bool:
 
 def _first_layer(part: nn.Module) -> tuple[object, ...]:
     _, leaf = next(leaves_of(part))  # composite, so there is one
-    return type(leaf), *(tuple(parameter.shape) for _, parameter in parameters_of(leaf) if not is_lazy(parameter))
+    return type(leaf), *(shape_of(parameter) for _, parameter in parameters_of(leaf))

@@ -28,6 +28,39 @@ def test_a_sequence_has_a_layer_for_each_matrix() -> None:
     assert by_depth(nn.Sequential(nn.LayerNorm(2), nn.Linear(2, 2))) == [{"0", "1"}]
 
 
+def test_all_heads_are_one_layer() -> None:
+    model = nn.ModuleDict({"body": nn.Linear(4, 8), "policy": nn.Linear(8, 3), "value": nn.Linear(8, 1)})
+    assert by_depth(model) == [{"body"}, {"policy", "value"}]
+
+
+def test_a_norm_of_a_matrix_is_no_layer() -> None:
+    assert by_depth(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm([2, 2]))) == [{"0", "1"}]
+
+
+def test_a_parametrized_layer_is_one_layer() -> None:
+    model = nn.Sequential(*(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)) for _ in range(2)))
+    assert [{name[0] for name in layer} for layer in by_depth(model)] == [{"0"}, {"1"}]
+
+
+def test_a_model_that_holds_itself_has_layers() -> None:
+    model = zoo.LeNet()
+    model.again = model
+    assert max(inferred_depths(model).values()) == 3
+
+
+def test_between_blocks_a_norm_goes_with_the_matrix_before_it() -> None:
+    down = nn.ModuleList([zoo.Residual(1, 2), zoo.Residual(2, 4)])
+    middle = nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    up = nn.ModuleList([zoo.Residual(4, 2), zoo.Residual(2, 2)])
+    model = nn.ModuleDict({"down": down, "norm": nn.BatchNorm2d(4), "middle": middle, "up": up})
+    assert [{name.partition(".")[0] for name in layer} for layer in by_depth(model)] == [
+        {"down"},
+        {"down", "norm"},
+        {"middle", "up"},
+        {"up"},
+    ]
+
+
 def test_blocks_stand_between_stem_and_head() -> None:
     layers = by_depth(nn.ModuleDict({"net": zoo.Vit()}))
     assert layers[0] == {"net", "net.patches"}

@@ -4,6 +4,7 @@ import modelzoo as zoo
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import lit_optim as lo
 from lit_optim.kinds import KINDS, heads_of
@@ -52,6 +53,33 @@ def test_a_class_that_says_norm_and_holds_a_matrix_is_none() -> None:
     assert not KINDS["norm"](NormedMatrix())
 
 
+def test_a_block_that_says_norm_is_none() -> None:
+    block = nn.ModuleDict({"fc": nn.Linear(2, 2)})
+    block.__class__ = type("NormFreeBlock", (nn.ModuleDict,), {})
+    block.gain = nn.Parameter(torch.ones(()))
+    assert not KINDS["norm"](block)
+
+
+class ByHand(nn.Module):
+    """A model without layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight1, self.weight2 = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+        self.norm = nn.LayerNorm(2)
+
+
+class Patches(nn.Module):
+    """Says embedding, and has no parameter called weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.ones(2, 2))
+
+
+Patches.__name__ = "PatchEmbedding"
+
+
 def heads(model: nn.Module) -> list[str]:
     found = heads_of(model)
     return [name for name, leaf in leaves_of(model) if id(leaf) in found]
@@ -85,8 +113,22 @@ def lit(net: nn.Module) -> nn.Module:
         (nn.MultiheadAttention(4, 2), []),
         (nn.LayerNorm(3), []),
         (nn.Sequential(zoo.Residual(1, 2), nn.Conv2d(2, 1, 1)), ["1"]),
+        (nn.ModuleDict({"body": nn.Linear(4, 8), "policy": nn.Linear(8, 3), "value": nn.Linear(8, 1)}),
+            ["policy", "value"]),
+        (nn.ModuleDict({"body": nn.Linear(4, 4), "policy": nn.Linear(4, 3), "v": nn.ReLU(), "value": nn.Linear(4, 1)}),
+            ["policy", "value"]),
+        (nn.ModuleDict({"body": nn.Linear(4, 4), "fc": nn.Linear(4, 3)}), ["fc"]),
+        (nn.ModuleDict({"heads": nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 2)])}), ["heads.0", "heads.1"]),
+        (nn.ModuleDict({"up": nn.Conv2d(4, 8, 3), "last": nn.Conv2d(4, 3, 3)}), ["last"]),  # a PixelShuffle between
+        (nn.Sequential(nn.Linear(4, 8), nn.GLU(), nn.Linear(4, 3)), ["2"]),
+        (nn.Sequential(nn.Linear(2, 2), nn.LayerNorm([2, 2])), ["0"]),
+        (nn.Sequential(nn.Linear(2, 2), nn.ParameterList([torch.ones(2, 2)])), []),
+        (ByHand(), []),
+        (nn.Linear(2, 2), [""]),
+        (nn.ModuleDict({"a": nn.ReLU(), "table": Patches(), "fc": weight_norm(nn.Linear(2, 2))}), ["fc"]),
+        (nn.Sequential(Patches(), weight_norm(nn.Linear(2, 2)), nn.Linear(2, 3)), ["2"]),
     ],
-    ids=range(21),
+    ids=range(33),
 )  # fmt: skip
 def test_the_head_is_found_from_the_model(model: nn.Module, names: list[str]) -> None:
     assert heads(model) == names

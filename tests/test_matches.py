@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import fnmatch
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lit_optim.matches import COMPARISON, compiled_glob, match_mistakes
 
@@ -62,6 +65,30 @@ def test_what_a_glob_fits_and_behind_which_prefix(glob: str, name: str, prefix: 
 )
 def test_what_it_does_not_fit(glob: str, name: str) -> None:
     assert compiled_glob(glob).fullmatch(name) is None
+
+
+NAMES = st.lists(st.text("ab01", min_size=1, max_size=2), min_size=1, max_size=4).map(".".join)
+GLOBS = st.text("ab01.*?[]!^", min_size=1, max_size=6).filter(lambda glob: glob not in ("^", "*."))
+
+
+def fits(glob: str, name: str) -> bool:
+    """The same by trying out every part of the name."""
+    dots = [place for place, letter in enumerate(name) if letter == "."]
+    starts = [0] if glob.startswith("^") else [0, *(dot + 1 for dot in dots)]
+    body = glob[1:] if glob.startswith("^") else glob.removeprefix("*.")
+    return any(fnmatch.fnmatchcase(name[start:end], body) for start in starts for end in [*dots, len(name)])
+
+
+@given(GLOBS, NAMES)
+def test_a_glob_fits_what_fnmatch_fits_from_a_dot_to_a_dot(glob: str, name: str) -> None:
+    assert (compiled_glob(glob).fullmatch(name) is not None) == fits(glob, name)
+
+
+@given(NAMES, st.booleans())
+def test_every_name_is_a_glob_that_fits_itself_and_what_is_below(name: str, anchored: bool) -> None:
+    glob = f"^{name}" if anchored else name
+    assert compiled_glob(glob).fullmatch(f"{name}.weight")
+    assert bool(compiled_glob(glob).fullmatch(f"net.{name}")) is not anchored
 
 
 def test_numbers_of_a_glob_are_held() -> None:

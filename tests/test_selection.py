@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import pytest
@@ -253,17 +254,14 @@ def test_the_quick_look_finds_what_the_slow_one_finds(glob: str) -> None:
     assert index.select(glob, "key", []) == slow
 
 
-MATCHES = st.recursive(
-    st.sampled_from(
-        ["blocks", "head", "*.bias", {"ndim": 1}, {"module": "linear"}, {"numel": ">9"}, {"module": "norm"}]
-    ),
-    lambda inside: (
-        st.lists(inside, min_size=1, max_size=3)
-        | st.builds(lambda one: {"not": one}, inside)
-        | st.builds(lambda one, other: {"any": one, "not": other}, inside, inside)
-    ),
-    max_leaves=5,
+PLAIN = st.sampled_from(["blocks", "head", "*.bias", {"ndim": 1}, {"module": "linear"}, {"numel": ">9"}])
+NESTED = (
+    PLAIN
+    | st.lists(PLAIN, min_size=1, max_size=3)
+    | st.builds(lambda one: {"not": one}, PLAIN)
+    | st.builds(lambda one, other: {"any": one, "not": other}, PLAIN, PLAIN)
 )
+MATCHES = NESTED | st.lists(NESTED, min_size=1, max_size=2) | st.builds(lambda one: {"not": one}, NESTED)
 
 
 @given(MATCHES, MATCHES)
@@ -287,5 +285,41 @@ def test_in_a_large_model_one_of_each_block_is_compared(monkeypatch: pytest.Monk
     with torch.device("meta"):
         model = nn.ModuleDict({"blocks": nn.ModuleList(nn.Linear(1, 1) for _ in range(3000)), "head": nn.Linear(1, 1)})
     assert looked_for("haed", model)[1][0].nearest == ("head",)
-    assert looked_for("block.7.wieght", model)[1][0].nearest[0] == "blocks.0.weight"
-    assert max(compared) < 10
+    assert looked_for("block.7.wieght", model)[1][0].nearest[0] == "blocks.7.weight"
+    assert looked_for("block.3001.weight", model)[1][0].nearest[0] == "blocks.0.weight"
+    assert max(compared) < 20
+
+
+def test_in_a_large_model_without_numbers_those_of_about_its_length_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    monkeypatch.setattr(
+        "lit_optim.selection.nearest", lambda text, known: (compared.append(len([*known])), nearest(text, known))[1]
+    )
+    letters = "abcdefgh"
+    names = ["".join(word) for word in itertools.product(letters, repeat=4)]
+    model = nn.ParameterDict({name: torch.zeros(1) for name in [*names, "quite_another_one"]})
+    assert looked_for("quite_anohter_one", model)[1][0].nearest == ("quite_another_one",)
+    assert compared == [2000]
+
+
+@pytest.mark.parametrize(("given", "nearest"), [("blokcs", "blocks"), ("bloks.1", "blocks.1")])
+def test_a_misspelled_module_is_known_also_where_it_holds_nothing_itself(given: str, nearest: str) -> None:
+    model = nn.ModuleDict({"blocks": nn.ModuleList(nn.Sequential(nn.Linear(1, 1)) for _ in range(2))})
+    assert looked_for(given, model)[1][0].nearest[0] == nearest
+
+
+def test_behind_a_parametrization_a_weight_is_still_its_layers() -> None:
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)), nn.LayerNorm(3))
+    assert [entry.name for entry in entries_of(model)] == [name for name, _ in model.named_parameters()]
+    behind = [f"0.parametrizations.weight.original{i}" for i in (0, 1)]
+    assert chosen({"module": "Linear"}, model) == chosen({"module": "linear"}, model) == ["0.bias", *behind]
+    assert chosen({"module": "head"}, model) == ["0.bias", *behind]
+
+
+def test_an_entry_knows_its_place_name_and_shape() -> None:
+    entries = entries_of(nn.Sequential(nn.LazyLinear(2, bias=False), nn.Linear(2, 3)))
+    assert [(one.position, one.name, one.shape, one.numel) for one in entries] == [
+        (0, "0.weight", None, 0),
+        (1, "1.weight", (3, 2), 6),
+        (2, "1.bias", (3,), 3),
+    ]

@@ -126,6 +126,9 @@ class SaveSecond(Callback):
             trainer.save_checkpoint(self.path)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:You're resuming from a checkpoint that ended before:UserWarning"
+)  # that is the point
 def test_resuming_in_the_frozen_time(tmp_path: Path) -> None:
     options = {"max_epochs": -1, "max_steps": 6, "accelerator": "cpu", "devices": 1, **SILENT}
     Trainer(callbacks=[SaveSecond(tmp_path / "two.ckpt")], **options).fit(Ours(STEM), loader())
