@@ -224,18 +224,23 @@ class Planner:
             for name in one.settled.schedules:
                 self.mistakes += schedule_mistakes(one, name, self.horizon)
         self.mistakes += class_mistakes(self.merged)
-        self._check_top_schedules()
+        self._check_schedules()
         if DEFAULT in self.cascade.classes:
             self.mistakes += execution_mistakes(self._execution(), self.cascade.classes[DEFAULT])
 
-    def _check_top_schedules(self) -> None:
-        """A shared schedule needs a group with its hyperparameter; without any class, its own arguments are checked."""
-        for name, node in self.recipe.schedule.items():
-            if not self.merged:
-                self.mistakes += bound_mistakes(node, 1.0, self.horizon, f"schedule.{name}")[0]
-            elif not any(name in one.settled.hyperparameters for one in self.merged):
-                traits = self.merged[0].settled.traits
-                self.cascade.note_unknown(f"schedule.{name}", name, node.get("_target_"), traits)
+    def _check_schedules(self) -> None:
+        """A shared schedule needs a group with its hyperparameter; what is nowhere in force is checked by itself."""
+        nodes = {f"schedule.{name}": node for name, node in self.recipe.schedule.items()}
+        for rule in self.recipe.rules:
+            nodes |= {f"{rule.key}.schedule.{name}": node for name, node in rule.schedule.items() if node is not None}
+        in_force = {key for one in self.merged for key in one.settled.schedule_origins.values()}
+        for key, node in nodes.items():
+            name = key.rpartition(".")[2]
+            known = any(name in one.settled.hyperparameters for one in self.merged)
+            if self.merged and not known and key.startswith("schedule."):
+                self.cascade.note_unknown(key, name, node.get("_target_"), self.merged[0].settled.traits)
+            elif key not in in_force:
+                self.mistakes += bound_mistakes(node, 1.0, self.horizon, key)[0]
 
     def _groups_of_rules(self) -> dict[str, tuple[str, ...]]:
         """Where each rule's parameters ended, in the order of the groups, the frozen last."""

@@ -242,3 +242,14 @@ def test_a_recipe_of_one_rule_mixes_two_classes() -> None:
     assert type(optimizer).__name__ == "CompositeOptimizer"
     assert [group["name"] for group in optimizer.param_groups] == ["hidden", "default"]
     assert scheduler.optimizer is optimizer
+
+
+def test_a_schedule_that_is_nowhere_in_force_is_checked_all_the_same() -> None:
+    wrong = {"_target_": "lit_optim.schedules.Cosine", "duration": "300%"}
+    rules = {
+        "still": {"match": "embed", "freeze": True, "schedule": {"lr": wrong}},
+        "overridden": {"match": "norm", "schedule": {"lr": wrong}},
+        "last": {"match": "norm", "schedule": {"lr": None}},
+    }
+    keys = [line.partition(": ")[0] for line in refused(of_rules(**rules)) if not line.startswith(" ")]
+    assert keys == ["rules.still.schedule.lr.duration", "rules.overridden.schedule.lr.duration"]

@@ -119,6 +119,8 @@ def lit(net: nn.Module) -> nn.Module:
             ["policy", "value"]),
         (nn.ModuleDict({"body": nn.Linear(4, 4), "fc": nn.Linear(4, 3)}), ["fc"]),
         (nn.ModuleDict({"heads": nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 2)])}), ["heads.0", "heads.1"]),
+        (nn.ModuleDict({"fc": nn.Linear(3, 7), "behind": nn.Linear(4, 2)}), ["behind"]),
+        (nn.ModuleDict({"fc": nn.Linear(4, 7), "behind": nn.Conv1d(4, 2, 1)}), ["behind"]),
         (nn.ModuleDict({"up": nn.Conv2d(4, 8, 3), "last": nn.Conv2d(4, 3, 3)}), ["last"]),  # a PixelShuffle between
         (nn.Sequential(nn.Linear(4, 8), nn.GLU(), nn.Linear(4, 3)), ["2"]),
         (nn.Sequential(nn.Linear(2, 2), nn.LayerNorm([2, 2])), ["0"]),
@@ -128,10 +130,16 @@ def lit(net: nn.Module) -> nn.Module:
         (nn.ModuleDict({"a": nn.ReLU(), "table": Patches(), "fc": weight_norm(nn.Linear(2, 2))}), ["fc"]),
         (nn.Sequential(Patches(), weight_norm(nn.Linear(2, 2)), nn.Linear(2, 3)), ["2"]),
     ],
-    ids=range(33),
+    ids=range(35),
 )  # fmt: skip
 def test_the_head_is_found_from_the_model(model: nn.Module, names: list[str]) -> None:
     assert heads(model) == names
+
+
+def test_a_norm_in_what_a_model_calls_its_head_is_none() -> None:
+    model = zoo.Named()
+    model.answer = nn.Sequential(nn.LayerNorm(2), nn.Linear(2, 2))
+    assert heads(model) == ["answer.1"]
 
 
 def test_a_head_that_is_called_otherwise_and_a_body_called_head() -> None:

@@ -174,6 +174,7 @@ def test_a_block_is_of_several_layers() -> None:
         (nn.Sequential(runs(2, 4), nn.Sequential(Inverted(4, 4)), nn.Sequential(Inverted(4, 8), Inverted(8, 8))),
             ["0", "1.0", "2.0", "2.1"]),
         (nn.Sequential(runs(2, 4), runs(4, 8), nn.Conv2d(8, 2, 3)), ["0", "1"]),
+        (nn.Sequential(nn.Sequential(runs(2, 4), runs(4, 4)), nn.Sequential(runs(4, 8))), ["0.0", "0.1", "1.0"]),
     ],
 )  # fmt: skip
 def test_blocks(model: nn.Module, blocks: list[str]) -> None:
