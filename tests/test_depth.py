@@ -128,6 +128,22 @@ def test_the_rate_is_a_power_of_the_distance_from_the_output() -> None:
     assert [backwards[f"layer.{i}.weight"] for i in (0, 2, 4)] == [1.0, 0.5, 0.25]
 
 
+def test_two_rules_have_each_a_last_layer_of_their_own() -> None:
+    config = {
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0},
+        "rules": {
+            "few": {"match": "a", "layer_decay": {"rate": 0.5, "order": ["a.0", "a.1"]}},
+            "many": {"match": "b", "layer_decay": {"rate": 0.5, "order": ["b.0", "b.1", "b.2"]}},
+        },
+    }
+    model = nn.ModuleDict(
+        {name: nn.Sequential(*(nn.Linear(2, 2) for _ in range(size))) for name, size in (("a", 2), ("b", 3))}
+    )
+    plan = lo.make_plan(model, lo.Recipe.from_config(config), lo.Horizon(10))
+    found = {name: group.hyperparameters["lr"] for group in plan.groups for name in group.parameters}
+    assert [found[f"{name}.weight"] for name in ("a.0", "a.1", "b.0", "b.1", "b.2")] == [0.5, 1.0, 0.25, 0.5, 1.0]
+
+
 def test_groups_are_named_after_their_layer() -> None:
     config = {
         "optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0},

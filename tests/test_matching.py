@@ -68,6 +68,12 @@ def test_and_not_where_both_agree_or_speak_of_both_names(rules: dict[str, Any]) 
     assert sum("tokens.weight" in group.parameters for group in plan.groups) == 1
 
 
+def test_of_several_tied_parameters_each_is_told_by_its_own_names() -> None:
+    model = nn.ModuleDict({"a": zoo.Gpt(), "b": zoo.Gpt()})
+    rules = {"embedding": {"match": "^b.tokens", "lr": 0.2}, "head": {"match": "^b.out", "lr": 0.3}}
+    assert "as b.tokens.weight by rules.embedding and as b.out.weight by rules.head" in refused(rules, model)[0]
+
+
 def test_what_not_excludes_is_the_parameter_by_whatever_name() -> None:
     plan = planned({"a": {"match": {"module": "linear", "not": {"module": "embedding"}}, "lr": 0.2}}, zoo.Gpt())
     assert "tokens.weight" not in plan.group("a").parameters

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -245,6 +245,7 @@ GLOBS = st.text(st.sampled_from("ab01.*?[]!#^"), min_size=1, max_size=6).filter(
 
 
 @given(GLOBS)
+@example("[.x.a]0")
 def test_the_quick_look_finds_what_the_slow_one_finds(glob: str) -> None:
     model = nn.ModuleDict(
         {"a": nn.ModuleDict({"b": nn.Linear(1, 1), "b0": nn.ModuleDict({"a1": nn.Linear(1, 1)})}), "b": nn.Linear(1, 1)}
