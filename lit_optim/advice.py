@@ -13,6 +13,7 @@ from lit_optim.targets import instantiate
 __all__ = ["warnings_of"]
 
 _EARLY = 0.9  # of the run: a learning rate that is 0 from before then on wastes what is left
+_SCANNED = 10_000  # strides in which a curve is gone through
 _TINY = 0.01  # of every other group's learning rate
 
 
@@ -119,7 +120,9 @@ def _early_zeros(merged: Sequence[Merged], horizon: Horizon) -> Iterator[str]:
 
 def _zero_from(curve: Curve, total: int) -> int:
     """The step from which a curve that ends on 0 stays there."""
-    zero = total - 1
+    zero, stride = total - 1, max(1, total // _SCANNED)
+    while zero >= stride and curve(zero - stride) == 0:
+        zero -= stride
     while zero > 0 and curve(zero - 1) == 0:
         zero -= 1
     return zero

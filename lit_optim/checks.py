@@ -55,7 +55,8 @@ def _not_a_matrix(entries: Sequence[Entry], one: Merged) -> Mistake:
 
 def _not_hidden(one: Merged, recipe: Recipe, index: ParameterIndex) -> Iterator[Mistake]:
     """A class for hidden matrices holds an embedding or the output head only where its rule names it."""
-    asking = [rule.match for rule in recipe.rules if rule.optimizer is not None]
+    last = one.optimizer.rpartition(".")[2]
+    asking = [rule.match for rule in recipe.rules if rule.optimizer and rule.optimizer.rpartition(".")[2] == last]
     for kind, words in (("embedding", "an embedding"), ("head", "the output head")):
         taken = [
             entry
@@ -137,7 +138,7 @@ def bound_mistakes(
         return [], span(schedule.curve(start, horizon), horizon)
     except LitOptimError as error:
         return [mistake.under(key) for mistake in error.mistakes], None
-    except (ArithmeticError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever a curve of the user's may raise
         problem = f"it can't be evaluated: {type(error).__name__}: {error}"
         remedy = "mend its arguments, or what its curve() returns: a function of the step"
         return [Mistake(key, problem, given=repr(node), remedy=remedy)], None

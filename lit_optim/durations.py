@@ -77,24 +77,24 @@ def steps_of(duration: Duration, horizon: Horizon, key: str) -> int:
     wrong = malformed(duration, key)
     if wrong is not None:
         raise PlanError(wrong)
+    steps: float
     if isinstance(duration, int):
-        steps = float(duration)
+        steps = duration
     else:
         match = _PATTERN.fullmatch(duration.strip())
         assert match is not None
         steps = float(match["amount"]) * _unit_length(match["unit"], duration, horizon, key)
-    rounded = math.floor(steps + 0.5)
     if steps > horizon.total_steps * (1 + 1e-12) and horizon.is_bounded:
         raise PlanError(
             Mistake(
                 key,
-                f"{duration!r} is {steps:g} steps, past the end of a run of {horizon.total_steps}",
+                f"{duration!r} is {_shown(steps)} steps, past the end of a run of {horizon.total_steps}",
                 given=repr(duration),
                 allowed=("0% to 100%", f"0 to {horizon.total_steps} steps"),
                 remedy="shorten it, write it as a percentage, or lengthen the run (trainer.max_epochs)",
             )
         )
-    return rounded
+    return steps if isinstance(steps, int) else math.floor(steps + 0.5)
 
 
 def _unit_length(unit: str, duration: Duration, horizon: Horizon, key: str) -> float:
@@ -140,3 +140,7 @@ def malformed(duration: object, key: str) -> Mistake | None:
         if duration.strip().isdigit():
             remedy = f"write {duration.strip()} without quotes, or {duration.strip()}steps"
     return Mistake(key, "this is not a length of training", given=repr(duration), allowed=_FORMS, remedy=remedy)
+
+
+def _shown(steps: float) -> str:
+    return f"{steps:g}" if abs(steps) < 1e300 else "too many"

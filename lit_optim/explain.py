@@ -15,6 +15,7 @@ from lit_optim.planner import Planner, make_plan
 from lit_optim.recipe import Recipe
 from lit_optim.rules import Rule
 from lit_optim.selection import Entry, ParameterIndex
+from lit_optim.traits import EXECUTION
 
 __all__ = ["explain"]
 
@@ -88,7 +89,7 @@ def _told(recipe: Recipe, rules: list[Rule], settled: Settled) -> Iterator[tuple
         is_chosen = settled.chosen_at == "optimizer"
         yield "optimizer", recipe.optimizer, _STANDS if is_chosen else f"overridden by {settled.chosen_at}"
     for name, value in recipe.values.items():
-        if name in settled.hyperparameters or settled.chosen_at != "optimizer":
+        if name not in EXECUTION:
             yield f"optimizer.{name}", _text(value), _outcome(f"optimizer.{name}", name, settled)
     for name, node in recipe.schedule.items():
         if name in settled.hyperparameters:
@@ -133,7 +134,7 @@ def _outcome(key: str, name: str, settled: Settled) -> str:
     origin = settled.origins.get(name)
     if origin == key:
         return _STANDS
-    if key.startswith("optimizer.") and settled.chosen_at != "optimizer":
+    if origin is None:
         return f"does not cross to {settled.traits.optimizer.__name__}"
     return f"overridden by {origin}"
 

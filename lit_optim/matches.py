@@ -71,7 +71,7 @@ def _of_item(name: str, item: Any, key: str) -> Iterator[Mistake]:
     elif name == "regex":
         try:
             re.compile(item)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             remedy = "mend it, or use a glob"
             yield Mistake(key, f"not a regular expression: {error}", given=repr(item), remedy=remedy)
 
@@ -87,5 +87,5 @@ def compiled_glob(glob: str) -> re.Pattern[str]:
     body = body[: body.rindex(")") + 1]  # without the end anchor
     numbers = iter(range(body.count("#")))
     body = re.sub(r"\\?#", lambda _: rf"(?P<number{next(numbers)}>\d+)", body)
-    start = "" if is_anchored else r"(?:.*?\.)?"
+    start = "" if is_anchored else r"(?:.*?\.)??"  # lazily: the root before a prefix
     return re.compile(rf"(?P<prefix>{start}){body}(?:\..*)?")

@@ -43,7 +43,7 @@ class Matching:
             for entry in self.index.entries_at(places):
                 matching[entry].append(position)
         self.rules_of = [tuple(rules) for rules in matching]
-        self._depths: dict[tuple[str, ...] | None, Depths] = {}
+        self._depths: dict[str | None, Depths] = {}  # by the rule that lists them
         self._check_tied()
 
     def entries_of(self, rule: int) -> list[Entry]:
@@ -54,9 +54,10 @@ class Matching:
         """The layers that a rule's layer decay goes by: told from the model, or from the rule's own list."""
         assert rule.layer_decay is not None
         order = rule.layer_decay.order
-        if order not in self._depths:
-            self._depths[order] = inferred_depths(self.index.model) if order is None else self._listed(rule, order)
-        return self._depths[order]
+        key = None if order is None else rule.name
+        if key not in self._depths:
+            self._depths[key] = inferred_depths(self.index.model) if order is None else self._listed(rule, order)
+        return self._depths[key]
 
     def _select(self, rule: Rule) -> set[int]:
         if rule.match is None:  # the recipe has refused it

@@ -16,6 +16,7 @@ from torch import nn
 from lit_optim.errors import Mistake, nearest
 from lit_optim.kinds import KINDS, heads_of
 from lit_optim.matches import COMPARISON, compiled_glob
+from lit_optim.names import dotted_name
 from lit_optim.structure import Holder, holders_of, shape_of
 
 __all__ = ["Entry", "ParameterIndex", "entries_of"]
@@ -281,4 +282,5 @@ def _filled(form: str, numbers: Sequence[str]) -> str:
 
 def _class_names(cls: type) -> set[str]:
     """The names that a class and its bases may be called by."""
-    return {name for base in cls.__mro__ for name in (base.__name__, f"{base.__module__}.{base.__qualname__}")}
+    whole = (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__)
+    return {*whole, *(base.__name__ for base in cls.__mro__), *map(dotted_name, cls.__mro__)}

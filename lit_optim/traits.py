@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,6 +130,6 @@ def _wrong_kind(value: Any, default: Any) -> str | None:
     if isinstance(default, (int, float)):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return "a number is needed"
-        if not math.isfinite(value):
+        if not -math.inf < value < math.inf or abs(value) > sys.float_info.max:
             return "a finite number is needed"
     return None

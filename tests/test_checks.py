@@ -253,3 +253,43 @@ def test_a_schedule_that_is_nowhere_in_force_is_checked_all_the_same() -> None:
     }
     keys = [line.partition(": ")[0] for line in refused(of_rules(**rules)) if not line.startswith(" ")]
     assert keys == ["rules.still.schedule.lr.duration", "rules.overridden.schedule.lr.duration"]
+
+
+def test_a_rule_for_another_class_does_not_ask_for_muon() -> None:
+    spared = {"match": {"module": ["embedding", "head"]}, "optimizer": ADAMW}
+    told = refused(of_rules(spared=spared, hidden={"match": {"ndim": 2}, "optimizer": MUON}))
+    assert {line.rpartition("gets ")[2] for line in told if not line.startswith(" ")} == {
+        "an embedding",
+        "the output head",
+    }
+
+
+def test_each_rule_s_own_order_is_held_against_its_own_parameters() -> None:
+    decay = {"rate": 0.5, "order": ["hidden.0", "hidden.1"]}
+    rules = {"a": {"match": "hidden", "layer_decay": decay}, "b": {"match": "out", "layer_decay": decay}}
+    assert refused(of_rules(**rules))[0] == "rules.b.layer_decay.order: no glob of the order fits out.weight"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"match": {"regex": "a{99999999999999}"}, "lr": 0.1},
+        {"match": "embed", "lr": 10**400},
+        {"match": "embed", "freeze_until": 10**400},
+    ],
+)
+def test_numbers_beyond_all_measure_are_refused(rule: dict[str, Any]) -> None:
+    with pytest.raises(lo.LitOptimError):
+        lo.make_plan(Language(), lo.Recipe.from_config(of_rules(a=rule)), RUN)
+
+
+def test_a_class_by_its_public_name() -> None:
+    rule = {"match": {"module": "torch.nn.LayerNorm"}, "lr": 0.5}
+    plan = lo.make_plan(Language(), lo.Recipe.from_config(of_rules(a=rule)), RUN)
+    assert plan.group("a").parameters == ("norm.weight", "norm.bias")
+
+
+def test_a_name_at_the_root_is_not_ambiguous_with_what_is_inside_of_it() -> None:
+    model = nn.ModuleDict({"head": nn.ModuleDict({"head": nn.Linear(2, 2), "norm": nn.LayerNorm(2)})})
+    plan = lo.make_plan(model, lo.Recipe.from_config(of_rules(a={"match": "head", "lr": 0.5})), RUN)
+    assert len(plan.group("a").parameters) == 4
