@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -101,7 +100,7 @@ class Matching:
             first += count
 
     def _check_claims(self, entry: Entry, rules: list[Rule], by_names: list[set[int]]) -> None:
-        first, second = (dict(_claims(rule.to_config())) for rule in rules)
+        first, second = map(_claims, rules)
         twice = [what for what in first if what in second and first[what] != second[what]]
         if not twice:
             return
@@ -119,10 +118,11 @@ class Matching:
         self.mistakes.append(Mistake(f"{rules[1].key}.match", problem, given=given, remedy=remedy))
 
 
-def _claims(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """What a rule sets, by config key below its own; a class or a schedule is one thing."""
-    for name, value in node.items():
-        if isinstance(value, Mapping) and "_target_" not in value and name != "match":
-            yield from _claims(value, f"{prefix}{name}.")
-        elif name != "match":
-            yield prefix + name, value
+def _claims(rule: Rule) -> dict[str, Any]:
+    """What a rule sets, by config key below its own, whether it stands beside its class or under it."""
+    claims: dict[str, Any] = {**rule.arguments, **rule.values}
+    claims |= {f"multiply.{name}": factor for name, factor in rule.multiply.items()}
+    claims |= {f"schedule.{name}": node for name, node in rule.schedule.items()}
+    freezes = rule.freeze if rule.freeze is not None else rule.freeze_until
+    others = {"optimizer": rule.optimizer, "freeze": freezes, "layer_decay": rule.layer_decay}
+    return claims | {name: value for name, value in others.items() if value is not None}

@@ -38,6 +38,8 @@ def test_a_tied_parameter_that_is_claimed_two_ways_is_refused() -> None:
     [
         ({"multiply": {"lr": 0.5}}, {"multiply": {"lr": 0.1}}),
         ({"freeze": True}, {"freeze": False}),
+        ({"freeze": True}, {"freeze_until": 10}),
+        ({"optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.3}}, {"lr": 0.2}),
         ({"schedule": {"lr": None}}, {"schedule": {"lr": {"_target_": "lit_optim.schedules.Cosine"}}}),
         ({"lr": 0.1, "optimizer": {"_target_": "torch.optim.SGD"}}, {"optimizer": {"_target_": "torch.optim.Adam"}}),
     ],
