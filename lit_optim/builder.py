@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from lit_optim.composite import CompositeOptimizer
+from lit_optim.construction import construct
 from lit_optim.errors import Mistake, PlanError
+from lit_optim.needs import Needs, union
 from lit_optim.plan import Group, Plan
 from lit_optim.scheduler import PlanScheduler
 from lit_optim.selection import Entry, entries_of
@@ -29,20 +30,26 @@ def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, PlanScheduler]:
     Returns:
         The optimizer, of the very class that the plan names (a `CompositeOptimizer` of several), its groups carrying
         ``name`` and ``param_names``; and the scheduler, to be stepped once after each optimizer step. What the plan
-        holds frozen no longer requires a gradient.
+        holds frozen no longer requires a gradient. ``optimizer.step(closure)`` is all that any class wants: one that
+        needs gradients before it moves (SAM) has the closure evaluated first.
 
     Raises:
-        PlanError: The model's trainable parameters are not those of the plan.
+        PlanError: The model's trainable parameters are not those of the plan, or an optimizer can't be made of it here.
     """
     entries = {entry.name: entry for entry in entries_of(model)}
     _check_same_parameters(plan, entries)
     for name in plan.frozen:
         entries[name].parameter.requires_grad_(False)
-    children = {name: _child(groups, plan, entries) for name, groups in _by_class(plan).items()}
+    children: dict[str, Optimizer] = {}
+    needs: list[Needs] = []
+    for name, groups in _by_class(plan).items():
+        traits = _traits(groups[0].optimizer, plan)
+        children[name] = _child(model, groups, plan, traits, entries)
+        needs.append(traits.needs)
     optimizer = next(iter(children.values())) if len(children) == 1 else CompositeOptimizer(children)
-    scheduler = PlanScheduler(optimizer, plan)
-    if scheduler.thaw.has_work:
-        scheduler.thaw.register()
+    scheduler = PlanScheduler(optimizer, plan, union(needs))
+    if scheduler.step_hook.has_work:
+        optimizer.register_step_pre_hook(scheduler.step_hook)
     return optimizer, scheduler
 
 
@@ -54,48 +61,42 @@ def _by_class(plan: Plan) -> dict[str, list[Group]]:
     return {name: [group for group in plan.groups if group.optimizer == cls] for cls, name in names.items()}
 
 
-def _child(groups: Sequence[Group], plan: Plan, entries: Mapping[str, Entry]) -> Optimizer:
-    """The optimizer of the groups of one class."""
-    optimizer_class: type[Optimizer] = resolve(groups[0].optimizer, (Optimizer,), "optimizer")
-    traits = traits_of(optimizer_class)
-    held = [entries[name] for group in groups for name in group.parameters]
-    optimizer = traits.optimizer(
-        [
-            {
-                **group.hyperparameters,
-                "params": [(name, entries[name].parameter) for name in group.parameters],
-                "name": group.name,
-            }
-            for group in groups
-        ],
-        **_defaults(groups[0], traits),
-        **_execution(plan, traits, held),
-    )
+def _traits(name: str, plan: Plan) -> Traits:
+    optimizer: type[Optimizer] = resolve(name, (Optimizer,), "optimizer")
+    return traits_of(optimizer, plan.arguments.get(name))
+
+
+def _child(
+    model: nn.Module, groups: Sequence[Group], plan: Plan, traits: Traits, entries: Mapping[str, Entry]
+) -> Optimizer:
+    """The optimizer of the groups of one class.
+
+    The first group's values are the constructor's arguments as well; each group carries all of its own beside them.
+    What the groups share would not do: the class may refuse ``nesterov`` without the ``momentum`` that differs.
+    """
+    name = groups[0].optimizer
+    own = [
+        {
+            **group.hyperparameters,
+            "params": [(name, entries[name].parameter) for name in group.parameters],
+            "name": group.name,
+        }
+        for group in groups
+    ]
+    first = {name: value for name, value in groups[0].hyperparameters.items() if name in traits.arguments}
+    settings = {**first, **plan.arguments.get(name, {}), **plan.execution.get(name, {})}
+    try:
+        optimizer = construct(traits.optimizer, own, settings, model)
+    except Exception as error:  # whatever a class of the user's may raise
+        problem = f"{name} refuses what the plan says: {error}"
+        given = ", ".join(f"{argument}={value}" for argument, value in settings.items())
+        raise PlanError(
+            Mistake("optimizer", problem, given=given, remedy="plan for this model as it is now")
+        ) from error
     if optimizer.defaults.get("fused"):
         # GradScaler then unscales before the step: clipping works, and a skipped step never reaches its hooks.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer
-
-
-def _defaults(first: Group, traits: Traits) -> dict[str, Any]:
-    """The first group's values as constructor arguments; each group carries all of its own beside them.
-
-    What the groups share would not do: the class may refuse ``nesterov`` without the ``momentum`` that differs.
-    """
-    return {name: value for name, value in first.hyperparameters.items() if name in traits.arguments}
-
-
-def _execution(plan: Plan, traits: Traits, held: Sequence[Entry]) -> dict[str, Any]:
-    """What the recipe says of execution; the fused kernel where it says nothing and there is one."""
-    if plan.execution.get("capturable") and any(entry.parameter.device.type == "cpu" for entry in held):
-        remedy = "remove it, or train on a device that captures steps (trainer=gpu)"
-        raise PlanError(
-            Mistake("optimizer.capturable", "there is nothing to capture on the CPU", "True", remedy=remedy)
-        )
-    if plan.execution:
-        return {name: value for name, value in plan.execution.items() if name in traits.arguments}
-    sparse = any(getattr(owner, "sparse", False) for entry in held for owner in entry.owners)  # no kernel takes it
-    return {"fused": True} if not sparse and traits.can_fuse(entry.parameter for entry in held) else {}
 
 
 def _check_same_parameters(plan: Plan, entries: Mapping[str, Entry]) -> None:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch.optim import Optimizer
-
+from lit_optim.classes import DEFAULT, Classes, tuples
 from lit_optim.durations import Duration
-from lit_optim.errors import ConfigError, Mistake, nearest
+from lit_optim.errors import Mistake, nearest
 from lit_optim.plan import canonical
 from lit_optim.recipe import Recipe
 from lit_optim.rules import Rule
-from lit_optim.targets import dotted_name, resolve
-from lit_optim.traits import EXECUTION, Traits, traits_of
+from lit_optim.targets import dotted_name
+from lit_optim.traits import EXECUTION, Traits
 
-__all__ = ["DEFAULT", "Cascade", "Freeze", "Settled", "tuples"]
-
-DEFAULT = ""
-"""Stands for the recipe's own optimizer among the names of rules."""
+__all__ = ["Cascade", "Freeze", "Settled"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class Settled:
         freeze: The rule that freezes it, if one does.
         freeze_until: The step that it moves from on; the planner, which knows the run, fills it in.
         layer_decay: The rule whose layer decay is in force, if there is one.
+        clip: The rule that has the last word on the norm of the gradients, if there is one.
         depth: The layer that its learning rate was scaled for.
         depth_factor: What it was scaled by.
     """
@@ -60,6 +58,7 @@ class Settled:
     freeze: Freeze | None = None
     freeze_until: int = 0
     layer_decay: Rule | None = None
+    clip: Rule | None = None
     depth: int | None = None
     depth_factor: float = 1.0
 
@@ -68,11 +67,17 @@ class Settled:
         """Whether no optimizer holds it."""
         return self.freeze is not None and self.freeze.until is None
 
+    @property
+    def clip_norm(self) -> float | None:
+        """What the norm of its group's gradients is clipped to."""
+        norm = None if self.clip is None else self.clip.clip_norm
+        return None if norm == math.inf else norm
+
     @functools.cached_property
     def identity(self) -> str:
         """Equal for those that can share a group."""
         cls = self.traits.optimizer
-        settings = canonical([self.hyperparameters, self.schedules, self.freeze_until])
+        settings = canonical([self.hyperparameters, self.schedules, self.freeze_until, self.clip_norm])
         return repr((cls.__module__, cls.__qualname__, settings))  # repr tells True from 1.0
 
 
@@ -82,41 +87,7 @@ class Cascade:
     def __init__(self, recipe: Recipe, mistakes: list[Mistake]) -> None:
         self.recipe = recipe
         self.mistakes = mistakes
-        self.classes = self._classes()
-
-    def _classes(self) -> dict[str, Traits]:
-        """The traits of the default class and of each rule's own, by rule; those that can't be used are left out.
-
-        For a misspelled class the nearest stands in, so that one look finds the mistakes behind this one as well.
-        """
-        classes = {}
-        for name, target in [
-            (DEFAULT, self.recipe.optimizer),
-            *((rule.name, rule.optimizer) for rule in self.recipe.rules),
-        ]:
-            if target is None:
-                continue
-            key = "optimizer" if name == DEFAULT else f"rules.{name}.optimizer"
-            traits = self._traits(target, key)
-            if traits is None and self.mistakes[-1].nearest:
-                package = target.rpartition(".")[0]
-                told = len(self.mistakes)
-                traits = self._traits(f"{package}.{self.mistakes[-1].nearest[0]}", key)
-                del self.mistakes[told:]
-            if traits is not None:
-                classes[name] = traits
-        return classes
-
-    def _traits(self, target: str, key: str) -> Traits | None:
-        try:
-            optimizer: type[Optimizer] = resolve(target, (Optimizer,), key)
-            return traits_of(optimizer)
-        except ConfigError as error:
-            self.mistakes.extend(error.mistakes)
-        except Exception as error:  # whatever a class of the user's may raise
-            remedy = "choose a class that is constructed from parameters and hyperparameters alone"
-            self.note(f"{key}._target_", f"{target} can't be constructed: {error}", given=target, remedy=remedy)
-        return None
+        self.classes = Classes(recipe, mistakes)
 
     def settle(self, rules: Sequence[Rule]) -> Settled | None:
         """Class and absolute values first, a later rule winning; then every ``multiply``; then schedules.
@@ -127,11 +98,14 @@ class Cascade:
         Returns:
             None where no class is in force.
         """
-        rules = [rule for rule in rules if rule.optimizer is None or rule.name in self.classes]  # the rest was refused
+        rules = [
+            rule for rule in rules if rule.optimizer is None or rule.name in self.classes.traits
+        ]  # the rest was refused
         chooser = next((rule.name for rule in reversed(rules) if rule.optimizer is not None), DEFAULT)
-        if chooser not in self.classes:
+        if chooser not in self.classes.traits:
             return None
-        traits = self.classes[chooser]
+        traits = self.classes.traits[chooser]
+        chosen_at = "optimizer" if chooser == DEFAULT else f"rules.{chooser}.optimizer"
         values: dict[str, Any] = dict(traits.defaults)
         origins: dict[str, str] = {}
         said = list(self._said(rules, traits))
@@ -139,6 +113,7 @@ class Cascade:
         for key, new in said:
             self._assign(values, origins, new, key, traits, beside)
         written = {name: values[name] for name in origins}
+        self._check_said_by_groups(traits, written, chosen_at)
         values = {**traits.defaults_beside(written), **written}
         shaped = {origin.split(".")[1] for origin in origins.values() if origin.startswith("rules.")}
         for rule in rules:
@@ -153,10 +128,11 @@ class Cascade:
         if decay is not None and "lr" not in values:
             self.note_unknown(f"{decay.key}.layer_decay", "lr", decay.layer_decay, traits)
             decay = None
-        at_work = {*shaped, chooser, *(rule.name for rule in on_freezing[-1:])}
+        clipping = [rule for rule in rules if rule.clip_norm is not None][-1:]
+        at_work = {*shaped, chooser, *(rule.name for rule in (*on_freezing[-1:], *clipping))}
         return Settled(
             traits,
-            "optimizer" if chooser == DEFAULT else f"rules.{chooser}.optimizer",
+            chosen_at,
             values,
             schedules,
             origins,
@@ -164,14 +140,24 @@ class Cascade:
             frozenset(at_work - {DEFAULT}),
             freeze=freeze,
             layer_decay=decay,
+            clip=clipping[0] if clipping else None,
         )
+
+    def _check_said_by_groups(self, traits: Traits, written: Mapping[str, Any], chosen_at: str) -> None:
+        for name in traits.said_by_groups:
+            if name not in written:
+                problem = f"{dotted_name(traits.optimizer)} wants every param group to say {name!r}"
+                remedy = f"set {chosen_at}.{name}, and otherwise in a rule: rules.NAME.{name}"
+                self.note(f"{chosen_at}.{name}", problem, remedy=remedy)
 
     def _said(self, rules: Sequence[Rule], traits: Traits) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """What each place of the config says; the top's own values never cross to another class."""
-        if DEFAULT in self.classes and traits.optimizer is self.classes[DEFAULT].optimizer:
-            yield "optimizer", {name: value for name, value in self.recipe.values.items() if name not in EXECUTION}
+        default = self.classes.traits.get(DEFAULT)
+        if default is not None and traits.optimizer is default.optimizer:
+            yield "optimizer", self.classes.of_groups(DEFAULT, self.recipe.values)
         for rule in rules:
-            yield f"{rule.key}.optimizer", rule.arguments
+            if rule.optimizer is not None:
+                yield f"{rule.key}.optimizer", self.classes.of_groups(rule.name, rule.arguments)
             yield rule.key, rule.values
 
     def _schedules(
@@ -256,10 +242,12 @@ class Cascade:
     def note_unknown(self, key: str, name: str, value: Any, traits: Traits) -> None:
         """The mistake of a hyperparameter that the class in force lacks."""
         problem = f"{dotted_name(traits.optimizer)} has no hyperparameter {name!r}"
-        if name in EXECUTION:
-            problem = f"{name!r} chooses how the whole optimizer computes"
-        known = tuple(traits.defaults)
-        remedy = "write it under optimizer" if name in EXECUTION else "correct the name or remove it"
+        known, remedy = tuple(traits.defaults), "correct the name or remove it"
+        if name in EXECUTION or name in traits.of_all_groups:
+            problem = f"{name!r} is for all groups of {dotted_name(traits.optimizer)} at once"
+            remedy = "write it under the optimizer that names the class"
+        elif ".optimizer." in f".{key}":
+            known += traits.of_all_groups
         self.note(key, problem, given=repr(value), allowed=known, nearest=nearest(name, known), remedy=remedy)
 
     def note(self, key: str, problem: str, **more: Any) -> None:
@@ -269,13 +257,6 @@ class Cascade:
 
 def _freeze(rule: Rule) -> Freeze | None:
     return Freeze(rule, rule.freeze_until) if rule.freeze or rule.freeze_until is not None else None
-
-
-def tuples(value: Any) -> Any:
-    """Lists as tuples, so that a plan read back from JSON equals the one written."""
-    if isinstance(value, Mapping):
-        return {name: tuples(item) for name, item in value.items()}
-    return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _sound(values: Mapping[str, Any], traits: Traits) -> dict[str, Any]:

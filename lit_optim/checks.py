@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch.optim import Optimizer
-
+from lit_optim.construction import constructor_of
 from lit_optim.durations import Horizon
 from lit_optim.errors import ConfigError, LitOptimError, Mistake
+from lit_optim.execution import by_class, sparse_mistakes
 from lit_optim.grouping import Merged, few
 from lit_optim.plan import Span, span
 from lit_optim.recipe import Recipe
 from lit_optim.schedules import Schedule
 from lit_optim.selection import Entry, ParameterIndex
 from lit_optim.targets import dotted_name, instantiate
-from lit_optim.traits import EXECUTION, Traits, needs_closure
+from lit_optim.traits import Traits
 
-__all__ = ["bound_mistakes", "class_mistakes", "execution_mistakes", "group_mistakes", "schedule_mistakes"]
+__all__ = ["bound_mistakes", "class_mistakes", "group_mistakes", "schedule_mistakes"]
 
 
 def group_mistakes(one: Merged, recipe: Recipe, index: ParameterIndex) -> Iterator[Mistake]:
@@ -39,6 +39,12 @@ def group_mistakes(one: Merged, recipe: Recipe, index: ParameterIndex) -> Iterat
             given=given or None,
             remedy="change the values, or what the rules match",
         )
+        return
+    fails = settled.traits.step_refusal(settled.hyperparameters, one.ndims)
+    if fails is not None:
+        problem = f"{one.optimizer} can't step some of {few(one.entries)}: {fails}"
+        yield Mistake(settled.chosen_at, problem, remedy="give these to another class, in a rule of their own")
+    yield from sparse_mistakes(one)
 
 
 def _not_a_matrix(entries: Sequence[Entry], one: Merged) -> Mistake:
@@ -75,36 +81,27 @@ def _not_hidden(one: Merged, recipe: Recipe, index: ParameterIndex) -> Iterator[
 
 def class_mistakes(merged: Sequence[Merged]) -> Iterator[Mistake]:
     """What a class can't do beside other groups or other classes."""
-    by_class: dict[type[Optimizer], list[Merged]] = {}
-    for one in merged:
-        by_class.setdefault(one.settled.traits.optimizer, []).append(one)
-    for cls, groups in by_class.items():
+    classes = by_class(merged)
+    for cls, groups in classes.items():
         traits, name = groups[0].settled.traits, dotted_name(cls)
         wrong = traits.refusal_of_groups() if len(groups) > 1 else None
         if wrong is not None:
             problem = f"{name} holds one param group, this recipe makes {len(groups)}: {wrong}"
             yield Mistake("rules", problem, remedy="remove the rules (rules=none), or choose another class")
-        if len(by_class) > 1 and needs_closure(cls):
-            others = ", ".join(dotted_name(other) for other in by_class if other is not cls)
-            problem = f"{name} evaluates the model several times a step, so it can't share a run with {others}"
+        why = _alone_because(traits) if len(classes) > 1 else None
+        if why is not None:
+            others = ", ".join(dotted_name(other) for other in classes if other is not cls)
+            problem = f"{name} {why}, so it can't share a run with {others}"
             yield Mistake("rules", problem, given=name, remedy=f"give every parameter to {name}, or none")
 
 
-def execution_mistakes(execution: Mapping[str, Any], traits: Traits) -> Iterator[Mistake]:
-    """What would only come to light when the optimizer is built."""
-    name = dotted_name(traits.optimizer)
-    known = tuple(argument for argument in EXECUTION if argument in traits.arguments)
-    for argument, value in execution.items():
-        if argument not in known:
-            problem = f"{name} has no argument {argument!r}"
-            yield Mistake(f"optimizer.{argument}", problem, given=repr(value), allowed=known, remedy="remove it")
-        elif not isinstance(value, bool):
-            yield Mistake(f"optimizer.{argument}", "true or false is needed", given=repr(value), remedy="correct it")
-    wrong = traits.refusal({argument: value for argument, value in execution.items() if argument in known})
-    if wrong is not None:
-        given = ", ".join(f"{argument}={value}" for argument, value in execution.items())
-        remedy = f"keep one of {', '.join(execution)}"
-        yield Mistake("optimizer", f"{name} refuses this: {wrong}", given=given, remedy=remedy)
+def _alone_because(traits: Traits) -> str | None:
+    """Why a class can't be one of several."""
+    if traits.makes_groups:
+        return "makes its param groups itself, from the whole model"
+    if traits.needs.evaluates:
+        return "evaluates the model several times a step"
+    return "steps an optimizer inside of it" if constructor_of(traits.optimizer).inner else None
 
 
 def schedule_mistakes(one: Merged, name: str, horizon: Horizon) -> list[Mistake]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch.optim import Optimizer
 
 from lit_optim.errors import Mistake, PlanError, nearest
-from lit_optim.traits import needs_closure
+from lit_optim.needs import has_modes, needs_of, stand_in, wraps
 
 __all__ = ["CompositeOptimizer"]
 
@@ -28,8 +28,8 @@ class CompositeOptimizer(Optimizer):
 
     Raises:
         PlanError: No child, a parameter in two of them, a group without parameters, or a child that can't be one: a
-            composite, or an optimizer that evaluates the closure itself (LBFGS), between whose evaluations the others'
-            parameters would have to stand still.
+            composite, an optimizer that steps another one inside of it (Lookahead), or one that evaluates the closure
+            at other weights (LBFGS, SAM), while the others' parameters would have to stand still.
 
     >>> first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     >>> composite = CompositeOptimizer(
@@ -42,6 +42,7 @@ class CompositeOptimizer(Optimizer):
     def __init__(self, optimizers: Mapping[str, Optimizer]) -> None:
         self.optimizers = dict(optimizers)
         _check(self.optimizers)
+        self._wants_loss = _check_needs(self.optimizers)
         children = self.optimizers.values()
         shared = set.intersection(*(set(child.defaults) for child in children))
         first = next(iter(children))
@@ -69,14 +70,29 @@ class CompositeOptimizer(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Evaluate the closure once, then step every child."""
+        """Evaluate the closure once, then step every child; one that needs the loss (AliG) is handed it."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for child in self.optimizers.values():
-            child.step()
+        for name, child in self.optimizers.items():
+            if name in self._wants_loss and closure is not None:
+                child.step(lambda: cast(float, loss))
+            else:
+                child.step()
         return loss
+
+    def train(self) -> None:
+        """Put the children that have modes (schedule-free) into the one for training."""
+        for child in self.optimizers.values():
+            if has_modes(child):
+                child.train()  # type: ignore[attr-defined]
+
+    def eval(self) -> None:
+        """Put the children that have modes (schedule-free) into the one for evaluation and for checkpoints."""
+        for child in self.optimizers.values():
+            if has_modes(child):
+                child.eval()  # type: ignore[attr-defined]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as the last one, to the child that its key ``"optimizer"`` names.
@@ -144,7 +160,7 @@ class CompositeOptimizer(Optimizer):
             held = chain.from_iterable(group["params"] for group in child.param_groups)
             own = {parameter: self.state[parameter] for parameter in held if parameter in self.state}
             children[name] = (type(child), {**child.__getstate__(), "state": type(self.state)(dict, own)})
-        return {**super().__getstate__(), "optimizers": children}
+        return {**super().__getstate__(), "optimizers": children, "_wants_loss": self._wants_loss}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         children = state["optimizers"]
@@ -162,9 +178,6 @@ def _check(optimizers: Mapping[str, Optimizer]) -> None:
     held: dict[torch.Tensor, str] = {}
     for name, child in optimizers.items():
         key = f"optimizers.{name}"
-        if needs_closure(type(child)):
-            problem = f"{type(child).__name__} evaluates the model several times a step, so it can't share a run"
-            raise PlanError(Mistake(key, problem, remedy=f"let {name} hold every parameter, or none"))
         if isinstance(child, CompositeOptimizer):
             problem = "a composite can't be part of another"
             raise PlanError(Mistake(key, problem, remedy=f"put the optimizers of {name} in its place"))
@@ -176,3 +189,20 @@ def _check(optimizers: Mapping[str, Optimizer]) -> None:
                 problem = f"a parameter is held by {held[parameter]} and by {name}"
                 raise PlanError(Mistake(key, problem, remedy="give each parameter to one optimizer"))
             held[parameter] = name
+
+
+def _check_needs(optimizers: Mapping[str, Optimizer]) -> frozenset[str]:
+    """Refuse children that can't step beside others; returns those that can't step without the loss."""
+    wanting = set()
+    for name, child in optimizers.items():
+        needs = needs_of(lambda child=child: stand_in(child))  # type: ignore[misc]
+        why = "evaluates the model several times a step" if needs.evaluates else None
+        if wraps(child) is not None:
+            why = "steps an optimizer inside of it"
+        if why is not None:
+            problem = f"{type(child).__name__} {why}, so it can't share a run"
+            remedy = f"let {name} hold every parameter, or none"
+            raise PlanError(Mistake(f"optimizers.{name}", problem, remedy=remedy))
+        if needs.closure:
+            wanting.add(name)
+    return frozenset(wanting)

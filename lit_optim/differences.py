@@ -22,6 +22,8 @@ def differences(old: Plan, new: Plan) -> Iterator[str]:
     yield from (f"{name}: group added, {_text(group)}" for name, group in others.items() if name not in groups)
     for name in (name for name in groups if name in others):
         yield from _of_group(groups[name], others[name])
+    for name in {**old.arguments, **new.arguments}:
+        yield from _of_class(name, old.arguments.get(name, {}), new.arguments.get(name, {}))
     yield from _moves(old, new)
     yield from _change("frozen: parameters", old.frozen_numel, new.frozen_numel)
     for name in {**old.tied, **new.tied}:
@@ -54,6 +56,7 @@ def _of_group(old: Group, new: Group) -> Iterator[str]:
     yield from _change(f"{old.name}: shaped by", old.rules, new.rules)
     yield from _change(f"{old.name}: optimizer", old.optimizer, new.optimizer)
     yield from _change(f"{old.name}: moves from step", old.freeze_until, new.freeze_until)
+    yield from _change(f"{old.name}: gradient norm clipped to", old.clip_norm, new.clip_norm)
     for name, value in {**old.hyperparameters, **new.hyperparameters}.items():
         if name in old.hyperparameters and name in new.hyperparameters:
             yield from _change(f"{old.name}: {name}", old.hyperparameters[name], new.hyperparameters[name])
@@ -62,6 +65,11 @@ def _of_group(old: Group, new: Group) -> Iterator[str]:
             yield f"{old.name}: {name} {_text(value)} is {there}"
     for name in {**old.schedules, **new.schedules}:
         yield from _change(f"{old.name}: schedule of {name}", old.schedules.get(name), new.schedules.get(name))
+
+
+def _of_class(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for argument in {**old, **new}:
+        yield from _change(f"{name}: {argument}", old.get(argument), new.get(argument))
 
 
 def _change(what: str, before: Any, after: Any) -> Iterator[str]:

@@ -119,6 +119,10 @@ def _said_by(rule: Rule, settled: Settled) -> Iterator[tuple[str, str, str]]:
             mine = settled.freeze is not None and settled.freeze.rule.name == rule.name
             undone = "nothing is frozen" if settled.freeze is None else f"overridden by {settled.freeze.rule.key}"
             yield f"{rule.key}.{what}", _text(said), _STANDS if mine or said is False else undone
+    if rule.clip_norm is not None:
+        mine = settled.clip is not None and settled.clip.name == rule.name
+        word = _STANDS if mine else f"overridden by {settled.clip.key if settled.clip else 'nothing'}"
+        yield f"{rule.key}.clip_norm", _text(rule.clip_norm), word
     if rule.layer_decay is not None:
         decay = settled.layer_decay
         mine = decay is not None and decay.name == rule.name
@@ -158,6 +162,8 @@ def _standing(settled: Settled, rules: list[Rule]) -> Iterator[tuple[str, str, s
     if settled.freeze is not None and settled.freeze_until:
         key = f"{settled.freeze.rule.key}.freeze_until"
         yield "moves from step", f"{settled.freeze_until:,}", key
+    if settled.clip is not None and settled.clip_norm is not None:
+        yield "gradient norm of the group at most", _text(settled.clip_norm), f"{settled.clip.key}.clip_norm"
 
 
 def _text(value: Any) -> str:

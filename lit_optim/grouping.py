@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
-from lit_optim.cascade import Settled, tuples
+from lit_optim.cascade import Settled
+from lit_optim.classes import tuples
 from lit_optim.plan import Group, Span
 from lit_optim.recipe import Recipe
 from lit_optim.selection import Entry
@@ -95,12 +96,13 @@ def to_group(one: Merged, recipe: Recipe) -> Group:
     return Group(
         name=one.name,
         optimizer=one.optimizer,
-        hyperparameters=settled.hyperparameters,
+        hyperparameters={name: tuples(value) for name, value in settled.hyperparameters.items()},
         schedules={hyperparameter: tuples(node) for hyperparameter, node in settled.schedules.items()},
         parameters=tuple(entry.name for entry in one.entries),
         numel=sum(entry.numel for entry in one.entries),
         rules=tuple(rule.name for rule in recipe.rules if rule.name in one.shaped_by),
         freeze_until=settled.freeze_until,
+        clip_norm=settled.clip_norm,
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FROZEN", "Group", "Plan", "Span", "canonical", "span"]
 
-_FORMAT = 2  # of the JSON form; a reader refuses others
+_FORMAT = 3  # of the JSON form; a reader refuses others
 FROZEN = "frozen"
 """Stands for what a rule has frozen among the groups that its parameters ended in."""
 
@@ -51,6 +51,7 @@ class Group:
         numel: Numbers in all its parameters together.
         rules: Names of the rules that shaped it.
         freeze_until: The first optimizer step that moves it; until then its gradients are dropped. 0: from the start.
+        clip_norm: What the norm of its gradients is clipped to before each step; None for not at all.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Group:
     numel: int
     rules: tuple[str, ...] = ()
     freeze_until: int = 0
+    clip_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Plan:
         tied: Further names of tied parameters, each with the name that it is planned under.
         rules: The groups that each rule's parameters ended in; ``frozen`` stands for what the rule itself has frozen.
         warnings: What is legal but suspicious.
-        execution: How the steps are computed (``fused``, ``foreach``, …) where the recipe says; outside of the hash.
+        arguments: By class, what it is constructed with beside the hyperparameters of its groups.
+        execution: By class, how its steps are computed (``fused``, ``foreach``, …); outside of the hash.
     """
 
     groups: tuple[Group, ...]
@@ -88,7 +91,8 @@ class Plan:
     tied: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    execution: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    execution: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def group(self, name: str) -> Group:
         """The group of that name, or the one group of the rule of that name.
@@ -190,6 +194,7 @@ class Plan:
                 tied=data["tied"],
                 rules=_tuples(data["rules"]),
                 warnings=tuple(data["warnings"]),
+                arguments={name: _tuples(of_class) for name, of_class in data["arguments"].items()},
                 execution=data["execution"],
             )
             if data["hash"] != plan.hash:

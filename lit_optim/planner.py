@@ -15,16 +15,16 @@ from typing import Any
 from torch import nn
 
 from lit_optim.advice import warnings_of
-from lit_optim.cascade import DEFAULT, Cascade, Settled
-from lit_optim.checks import bound_mistakes, class_mistakes, execution_mistakes, group_mistakes, schedule_mistakes
+from lit_optim.cascade import Cascade, Settled
+from lit_optim.checks import bound_mistakes, class_mistakes, group_mistakes, schedule_mistakes
 from lit_optim.depth import Depths
 from lit_optim.durations import Duration, Horizon, steps_of
 from lit_optim.errors import Mistake, PlanError
+from lit_optim.execution import argument_mistakes, arguments_of, by_class, execution_of
 from lit_optim.grouping import few, merge, to_group
 from lit_optim.matching import Matching
 from lit_optim.plan import FROZEN, Plan
 from lit_optim.recipe import Recipe
-from lit_optim.traits import EXECUTION
 
 __all__ = ["Planner", "make_plan"]
 
@@ -124,7 +124,8 @@ class Planner:
             tied={name: entry.name for entry in entries for name in entry.names[1:]},
             rules=groups_of_rules,
             warnings=(*self._idle_rules(groups_of_rules), *warnings_of(self.merged, self.horizon, self.matching.index)),
-            execution=self._execution(),
+            arguments=arguments_of(self.merged, self.cascade.classes),
+            execution=execution_of(self.merged, self.cascade.classes),
         )
 
     def _settle(self, rules: tuple[int, ...]) -> Settled | None:
@@ -225,8 +226,8 @@ class Planner:
                 self.mistakes += schedule_mistakes(one, name, self.horizon)
         self.mistakes += class_mistakes(self.merged)
         self._check_schedules()
-        if DEFAULT in self.cascade.classes:
-            self.mistakes += execution_mistakes(self._execution(), self.cascade.classes[DEFAULT])
+        for groups in by_class(self.merged).values():
+            self.mistakes += argument_mistakes(groups, self.cascade.classes.arguments(groups[0].settled.traits))
 
     def _check_schedules(self) -> None:
         """A shared schedule needs a group with its hyperparameter; what is nowhere in force is checked by itself."""
@@ -266,9 +267,6 @@ class Planner:
                 frozen = not groups[rule.name]
                 why = "all that it matches is frozen" if frozen else "later rules override all that it sets"
                 yield f"{rule.key}: it changes nothing, since {why}; remove it ({rule.key}=null), or move it down"
-
-    def _execution(self) -> dict[str, Any]:
-        return {name: value for name, value in self.recipe.values.items() if name in EXECUTION}
 
     def _note(self, key: str, problem: str, **more: Any) -> None:
         self.mistakes.append(Mistake(key, problem, **more))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -21,7 +21,7 @@ from lit_optim.targets import target_mistakes
 __all__ = ["Recipe"]
 
 _TOP_KEYS = ("optimizer", "rules", "schedule")
-_RULE_KEYS = ("match", "multiply", "optimizer", "schedule", "freeze", "freeze_until", "layer_decay")
+_RULE_KEYS = ("match", "multiply", "optimizer", "schedule", "freeze", "freeze_until", "layer_decay", "clip_norm")
 _LAYER_DECAY_KEYS = ("rate", "order", "min_factor")
 _RESERVED = {"default": "the group that no rule shapes", "frozen": "what no optimizer holds"}
 _RULE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # a group's name becomes part of TensorBoard tags and file names
@@ -166,6 +166,7 @@ class _Reader:
             self._schedule(node.get("schedule"), f"{key}.schedule"),
             *self._freezing(node, key),
             self._layer_decay(node.get("layer_decay"), f"{key}.layer_decay"),
+            self._clip_norm(node.get("clip_norm"), f"{key}.clip_norm"),
         )
         says_nothing = rule == Rule(name, match)
         if says_nothing and len(self.mistakes) == before:
@@ -207,6 +208,13 @@ class _Reader:
             problem = "freeze and freeze_until both say how long"
             self._note(f"{key}.freeze_until", problem, given=repr(until), remedy=remedy)
         return freeze, until
+
+    def _clip_norm(self, node: Any, key: str) -> float | None:
+        if node is None or (_is_number(node) and node > 0):
+            return None if node is None else float(node)
+        remedy = "for example 1.0; .inf takes back what an earlier rule says"
+        self._note(key, "a norm above 0 is needed", given=repr(node), remedy=remedy)
+        return None
 
     def _layer_decay(self, node: Any, key: str) -> LayerDecay | None:
         if node is None:
@@ -250,6 +258,9 @@ class _Reader:
         values: dict[str, Any] = {}
         for name, value in node.items():
             wrong = target_mistakes(value, f"{key}.{name}")
+            if isinstance(value, Mapping) and isinstance(value.get("_target_"), str):
+                by_name = f"an optimizer inside of another is named by its class: {name}: {value['_target_']}"
+                wrong = [replace(mistake, remedy=by_name) for mistake in wrong]
             self.mistakes += wrong
             if name.startswith("_") and name.endswith("_"):
                 remedy = "remove it: the planner, not Hydra, builds the optimizer"

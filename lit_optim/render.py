@@ -91,6 +91,9 @@ def _facts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
         yield "optimizer", [*(names[group.optimizer] for group in groups), *[ABSENT] * frozen]
     yield "tensors", [f"{n:,}" for n in (*(len(group.parameters) for group in groups), *[len(plan.frozen)] * frozen)]
     yield "parameters", [f"{n:,}" for n in (*(group.numel for group in groups), *[plan.frozen_numel] * frozen)]
+    if any(group.clip_norm for group in groups):
+        clipped = (ABSENT if group.clip_norm is None else _text(group.clip_norm, plan) for group in groups)
+        yield "clip_norm", [*clipped, *[ABSENT] * frozen]
     if any(group.freeze_until for group in groups):
         yield "from step", [*(f"{group.freeze_until:,}" for group in groups), *[ABSENT] * frozen]
 
@@ -140,11 +143,20 @@ def _shared_notes(
 
 def _notes(plan: Plan) -> Iterator[str]:
     """How steps are computed, and who froze what is frozen."""
-    if plan.execution:
-        yield "execution: " + ", ".join(f"{name} {value}" for name, value in plan.execution.items())
+    for what, said in (("made with", plan.arguments), ("execution", plan.execution)):
+        told = [_of_class(name, said[name], plan) for name in _class_names(plan) if said.get(name)]
+        if told:
+            yield f"{what}: {'; '.join(told)}"
     if plan.frozen:
         by = Counter(f"rules.{plan.frozen_by[name]}" if name in plan.frozen_by else _MODEL for name in plan.frozen)
         yield "frozen: " + ", ".join(f"{_many(count, 'tensor')} by {who}" for who, count in by.items())
+
+
+def _of_class(name: str, said: Mapping[str, Any], plan: Plan) -> str:
+    """What one class is made with, after its name where there are several."""
+    names = _class_names(plan)
+    of = f"{names[name]} " if len(names) > 1 else ""
+    return of + ", ".join(f"{argument} {_text(value, plan)}" for argument, value in said.items())
 
 
 def _totals(plan: Plan, settings: Sequence[_Settings]) -> Iterator[str]:

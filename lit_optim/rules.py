@@ -44,6 +44,7 @@ class Rule:
         freeze: Whether its parameters stay as they are; None where it doesn't say.
         freeze_until: For how long they stay as they are, from the start of the run.
         layer_decay: How their learning rate shrinks with the distance from the output.
+        clip_norm: What the gradient norm of each of its groups is clipped to; infinity for not at all.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Rule:
     freeze: bool | None = None
     freeze_until: Duration | None = None
     layer_decay: LayerDecay | None = None
+    clip_norm: float | None = None
 
     @property
     def key(self) -> str:
@@ -83,3 +85,5 @@ class Rule:
             decay = self.layer_decay
             order = {} if decay.order is None else {"order": list(decay.order)}
             yield "layer_decay", {"rate": decay.rate, "min_factor": decay.min_factor, **order}
+        if self.clip_norm is not None:
+            yield "clip_norm", self.clip_norm

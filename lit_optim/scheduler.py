@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lit_optim.needs import Needs
 from lit_optim.plan import Plan
 from lit_optim.schedules import Curve
-from lit_optim.step_hooks import Thaw
+from lit_optim.step_hooks import Clipping, StepHook, Thaw, places_of
 from lit_optim.traits import EXECUTION
 
 __all__ = ["PlanScheduler"]
@@ -25,17 +28,37 @@ class PlanScheduler(LRScheduler):
     Args:
         optimizer: Built from the plan; its groups are the plan's, in order.
         plan: The plan.
+        needs: The optimizer's.
 
     Attributes:
         plan: What runs.
+        needs: What the loop has to do for the optimizer.
         thaw: Keeps groups still that are frozen for a time.
+        clipping: Clips the gradients of groups that have a norm of their own.
+        step_hook: What stands before each step.
     """
 
-    def __init__(self, optimizer: Optimizer, plan: Plan) -> None:
+    def __init__(self, optimizer: Optimizer, plan: Plan, needs: Needs | None = None) -> None:
         self.plan = plan
-        self.thaw = Thaw(self, plan)
-        self._moves = _moves(plan)
+        self.needs = needs or Needs()
+        self.thaw = Thaw(optimizer, plan, self)
+        self.clipping = Clipping(optimizer, plan)
+        work = {self.thaw.drop_gradients: self.thaw.has_work, self.clipping.clip: self.clipping.has_work}
+        self.step_hook = StepHook(self.needs, [action for action, has_work in work.items() if has_work])
+        places = places_of(optimizer, plan)
+        self._start = {  # a class that makes its groups itself may have given some other values than the plan's
+            index: {name: optimizer.param_groups[index][name] for name in group.hyperparameters}
+            for own, group in zip(places, plan.groups, strict=True)
+            for index in own
+        }
+        self._names = [group.get("name") for group in optimizer.param_groups]
+        self._moves = _moves(plan, places)
+        bare = [group for group in optimizer.param_groups if "lr" not in group]  # A2Grad has none; torch wants one
+        for group in bare:
+            group["lr"] = math.nan
         super().__init__(optimizer)
+        for group in bare:
+            del group["lr"], group["initial_lr"]
 
     def step(self, epoch: int | None = None) -> None:
         """Go to the next optimizer step, or to step number ``epoch``."""
@@ -48,8 +71,8 @@ class PlanScheduler(LRScheduler):
                 _assign(groups[index], name, value)
 
     def get_last_lr(self) -> list[float | torch.Tensor]:
-        """The learning rate of each group, as the next optimizer step will use it."""
-        return [group["lr"] for group in self.optimizer.param_groups]
+        """The learning rate of each group, as the next optimizer step will use it; NaN where its class has none."""
+        return [group.get("lr", math.nan) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float | torch.Tensor]:
         """The same as `get_last_lr`: the values are already written."""
@@ -62,20 +85,20 @@ class PlanScheduler(LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to the step that was saved, and put the plan's values in force where a loaded optimizer brought others."""
         execution = {name: value for name, value in self.optimizer.defaults.items() if name in EXECUTION}
-        for group, planned in zip(self.optimizer.param_groups, self.plan.groups, strict=True):
-            group.update(execution, name=planned.name)
-            for name, value in planned.hyperparameters.items():
+        for index, group in enumerate(self.optimizer.param_groups):
+            group.update(execution, name=self._names[index])
+            for name, value in self._start[index].items():
                 _assign(group, name, value)
         self.step(state_dict["last_epoch"])
 
 
-def _moves(plan: Plan) -> list[tuple[Curve, list[tuple[int, str]]]]:
+def _moves(plan: Plan, places: Sequence[Sequence[int]]) -> list[tuple[Curve, list[tuple[int, str]]]]:
     """The distinct curves of a plan, each with the groups' places that follow it, so that each is evaluated once."""
     moves: dict[str, tuple[Curve, list[tuple[int, str]]]] = {}
-    for index, group in enumerate(plan.groups):
+    for own, group in zip(places, plan.groups, strict=True):
         for name, curve in plan.bound(group).items():
             same = repr((group.schedules[name], group.hyperparameters[name]))
-            moves.setdefault(same, (curve, []))[1].append((index, name))
+            moves.setdefault(same, (curve, []))[1].extend((index, name) for index in own)
     return list(moves.values())
 
 

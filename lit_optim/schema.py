@@ -150,6 +150,10 @@ _LAYER_DECAY: _Node = {
     "additionalProperties": False,
 }
 _FACTOR = {**_NUMBER, "description": "What the hyperparameter is multiplied by."}
+_NORM = {
+    **_form("a number above 0", "number", exclusiveMinimum=0),
+    "description": "What the norm of the gradients of each of its groups is clipped to, above 0; .inf for not at all.",
+}
 _UNTIL = f"How long these parameters stay as they are before they train: {_LENGTHS}."
 _RULE: _Node = {
     "description": "Which parameters it is for, and what it sets for them: hyperparameters (lr: 0.01) and the keys "
@@ -165,6 +169,7 @@ _RULE: _Node = {
         "freeze": {**_or_null(_BOOLEAN), "description": "true keeps these parameters as they are all run long."},
         "freeze_until": {**_or_null(_DURATION), "description": _UNTIL},
         "layer_decay": _ref("layer_decay"),
+        "clip_norm": _or_null(_NORM),
     },
     "patternProperties": {f"^{_HYDRAS_OWN}": False},
     "additionalProperties": _ref("value", "A hyperparameter that the rule sets: lr, weight_decay, betas, …"),

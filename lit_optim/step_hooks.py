@@ -1,15 +1,25 @@
-"""What happens around an optimizer step beside the step itself: gradients of what doesn't move yet are dropped."""
+"""What happens around an optimizer step beside the step itself: closures, freezing for a time, per-group clipping."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lit_optim.needs import Needs
 from lit_optim.plan import Plan
 
-__all__ = ["Thaw"]
+__all__ = ["Clipping", "StepHook", "Thaw", "places_of"]
+
+
+def places_of(optimizer: Optimizer, plan: Plan) -> list[list[int]]:
+    """For each group of a plan, where it stands in the optimizer: one place, or all where the class makes its own."""
+    count = len(optimizer.param_groups)
+    return [[*range(count)]] if len(plan.groups) == 1 else [[index] for index in range(count)]
 
 
 class Thaw:
@@ -20,13 +30,15 @@ class Thaw:
     the devices, and dropped, and from the first step on they are used.
 
     Args:
-        scheduler: Of the optimizer whose groups are the plan's, in order; its step is the one that comes next.
+        optimizer: Built from the plan.
         plan: The plan.
+        scheduler: Its step is the one that comes next.
     """
 
-    def __init__(self, scheduler: LRScheduler, plan: Plan) -> None:
+    def __init__(self, optimizer: Optimizer, plan: Plan, scheduler: LRScheduler) -> None:
         self._scheduler = scheduler
-        self._frozen = [(index, group.freeze_until) for index, group in enumerate(plan.groups) if group.freeze_until]
+        places = zip(places_of(optimizer, plan), plan.groups, strict=True)
+        self._frozen = [(index, group.freeze_until) for own, group in places for index in own if group.freeze_until]
         self._over = max((until for _, until in self._frozen), default=0)
 
     @property
@@ -45,23 +57,88 @@ class Thaw:
                 for parameter in groups[index]["params"]:
                     parameter.grad = None
 
-    def register(self) -> None:
-        """Drop them before every step of the optimizer, also where a closure computes them within it."""
-        self._scheduler.optimizer.register_step_pre_hook(self._before_step)
 
-    def _before_step(
+class Clipping:
+    """Scales the gradients of a group down to its ``clip_norm`` where their norm, over the whole group, is above it.
+
+    Args:
+        optimizer: Built from the plan.
+        plan: The plan.
+    """
+
+    def __init__(self, optimizer: Optimizer, plan: Plan) -> None:
+        self._optimizer = optimizer
+        places = zip(places_of(optimizer, plan), plan.groups, strict=True)
+        self._norms = [(own, group.clip_norm) for own, group in places if group.clip_norm]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any group is clipped at all."""
+        return bool(self._norms)
+
+    def clip(self) -> None:
+        """Clip the gradients that are there."""
+        groups = self._optimizer.param_groups
+        for places, norm in self._norms:
+            clip_grad_norm_([parameter for place in places for parameter in groups[place]["params"]], norm)
+
+
+class StepHook:
+    """Stands before every step: hands the optimizer a closure as it needs it, and looks after each one's gradients.
+
+    Args:
+        needs: The optimizer's.
+        on_gradients: What is done with the gradients before they are used, in order; after every evaluation of a
+            closure, or before the step where there is none.
+
+    Attributes:
+        on_gradients: The same; a loop that does one of these itself takes it out.
+        before_next: Called before every evaluation but the first of a step; clears and restores what the closure
+            itself would add to, and returns the loss of that part.
+        finish_loss: What is made of the loss of each evaluation before the optimizer gets to see it.
+    """
+
+    def __init__(self, needs: Needs, on_gradients: Sequence[Callable[[], None]] = ()) -> None:
+        self._needs = needs
+        self.on_gradients = list(on_gradients)
+        self.before_next: Callable[[], None] | None = None
+        self.finish_loss: Callable[[Any], Any] | None = None
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step needs it."""
+        return self._needs.evaluates or bool(self.on_gradients)
+
+    def __call__(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first argument is the optimizer
+        """A step pre-hook of ``torch.optim.Optimizer``; the first of ``args`` is the optimizer."""
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
-            self.drop_gradients()
+            self._look_after_gradients()
             return None
-
-        def dropping() -> Any:
-            loss = closure()
-            self.drop_gradients()
-            return loss
-
+        evaluate = self._wrapped(closure)
+        if self._needs.gradients_first:
+            with torch.enable_grad():
+                evaluate()
         if len(args) > 1:
-            return (args[0], dropping, *args[2:]), kwargs
-        return args, {**kwargs, "closure": dropping}
+            return (args[0], evaluate, *args[2:]), kwargs
+        return args, {**kwargs, "closure": evaluate}
+
+    def _wrapped(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        evaluations = 0
+
+        def evaluate() -> Any:
+            nonlocal evaluations
+            if evaluations and self.before_next is not None:
+                self.before_next()
+            evaluations += 1
+            loss = closure()
+            self._look_after_gradients()
+            return loss if self.finish_loss is None else self.finish_loss(loss)
+
+        return evaluate
+
+    def _look_after_gradients(self) -> None:
+        for action in self.on_gradients:
+            action()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +13,16 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = ["EXECUTION", "Traits", "needs_closure", "traits_of"]
+from lit_optim.construction import construct, constructor_of
+from lit_optim.needs import Needs, needs_of, small, takes, undisturbed
+from lit_optim.targets import resolve
+
+__all__ = ["EXECUTION", "Traits", "traits_of"]
 
 EXECUTION = ("foreach", "fused", "capturable", "differentiable")
 """Arguments that choose how a step is computed and not what it computes: they stand outside of a plan's hash."""
+
+_KEYS_ASKED_FOR = 3  # by a constructor, of each param group, at most
 
 
 @dataclass(frozen=True)
@@ -26,14 +31,41 @@ class Traits:
 
     Args:
         optimizer: The class.
-        defaults: Every hyperparameter that a param group of it can carry, with the class's own default.
+        defaults: Every hyperparameter that a param group of it can carry, with the class's own default. What else its
+            groups carry (a count of steps, a mode) is the optimizer's own.
         arguments: The names of its constructor's arguments; it checks the values of these.
+        settings: The arguments without which it can't be constructed: what it wraps, how many steps it has.
+        said_by_groups: The hyperparameters that each group has to say, since there is no default.
     """
 
     optimizer: type[Optimizer]
     defaults: Mapping[str, Any]
     arguments: frozenset[str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    said_by_groups: tuple[str, ...] = ()
     _refusals: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
+
+    @functools.cached_property
+    def of_all_groups(self) -> tuple[str, ...]:
+        """Arguments that are no hyperparameters: one value for all groups of the class."""
+        return tuple(
+            name for name in constructor_of(self.optimizer).arguments if name not in {*self.defaults, *EXECUTION}
+        )
+
+    @functools.cached_property
+    def needs(self) -> Needs:
+        """What a loop has to do for it."""
+        return needs_of(lambda: self._small({}))
+
+    @functools.cached_property
+    def takes_sparse(self) -> bool:
+        """Whether it takes the sparse gradients of an embedding."""
+        return takes(lambda: self._small({}), sparse=True) is None
+
+    @property
+    def makes_groups(self) -> bool:
+        """Whether it makes its param groups itself, from the model."""
+        return not constructor_of(self.optimizer).takes_groups
 
     def refusal(self, settings: Mapping[str, Any], ndims: Sequence[int] = (2,)) -> str | None:
         """Why the class would refuse these hyperparameters for such tensors, or None where it takes them.
@@ -41,43 +73,72 @@ class Traits:
         The class itself is asked, with a small tensor of each number of dimensions. What no class checks is added:
         where its default is a number (or a tuple of them), a finite number (or as many) must stand.
         """
-        question = repr((settings, ndims))
+        return self._remembered(repr((settings, ndims)), lambda: self._refusal(settings, ndims))
+
+    def step_refusal(self, settings: Mapping[str, Any], ndims: Iterable[int]) -> str | None:
+        """Why a step would fail for tensors of such numbers of dimensions, as far as it doesn't for matrices."""
+
+        def failing() -> str | None:
+            if takes(lambda: self._small(settings)) is not None:
+                return None
+            told = ((ndim, takes(lambda ndim=ndim: self._small(settings, [ndim]))) for ndim in ndims)  # type: ignore[misc]
+            return next((f"ndim {ndim}: {wrong}" for ndim, wrong in told if wrong is not None), None)
+
+        return self._remembered(repr(("step", settings, ndims)), failing)
+
+    def _remembered(self, question: str, answer: Any) -> str | None:
         if question not in self._refusals:  # a recipe of many rules asks the same again and again
-            self._refusals[question] = self._refusal(settings, ndims)
+            self._refusals[question] = answer()
         return self._refusals[question]
 
     def _refusal(self, settings: Mapping[str, Any], ndims: Iterable[int]) -> str | None:
         for name, value in settings.items():
-            wrong = _wrong_kind(value, self.defaults.get(name))
+            wrong = _wrong_kind(value, self._usual(name))
             if wrong is not None:
                 return wrong
-        arguments = {name: value for name, value in settings.items() if name in self.arguments}
-        beside = {name: value for name, value in settings.items() if name not in self.arguments}
-        return self._error({"params": [_small(ndim) for ndim in ndims], **beside}, **arguments)
+        return self._error(settings, ndims)
+
+    def _usual(self, name: str) -> Any:
+        """The default of a hyperparameter or of another argument."""
+        parameter = constructor_of(self.optimizer).arguments.get(name)
+        return self.defaults.get(name, None if parameter is None else parameter.default)
 
     def defaults_beside(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """The class's own defaults where these values are said: LBFGS's ``max_eval`` follows its ``max_iter``."""
         try:
-            optimizer = self.optimizer([_small(2)], **{n: v for n, v in said.items() if n in self.arguments})
+            with undisturbed():
+                group = self._small(said).param_groups[0]
         except Exception:
             return dict(self.defaults)  # the values are refused elsewhere
-        return {name: optimizer.defaults[name] for name in self.defaults}
+        return {name: group[name] for name in self.defaults if name in group}
 
     def refusal_of_groups(self) -> str | None:
         """Why the class would refuse more than one param group, or None where it takes them."""
-        return self._error({"params": [_small(2)]}, {"params": [_small(2)]})
+        if self.makes_groups:
+            return "it makes its param groups itself, from the model"
+        return self._error({}, [2], [2])
 
-    def _error(self, *groups: dict[str, Any], **arguments: Any) -> str | None:
+    def _error(self, settings: Mapping[str, Any], *ndims: Iterable[int]) -> str | None:
         try:
-            self.optimizer(list(groups), **arguments)
+            with undisturbed():
+                self._small(settings, *ndims)
         except Exception as error:  # whatever a class of the user's may raise
             return str(error) or type(error).__name__
         return None
 
+    def _small(self, settings: Mapping[str, Any], *ndims: Iterable[int]) -> Optimizer:
+        """An optimizer of the class over small tensors: one group for each sequence of numbers of dimensions."""
+        own = {**dict.fromkeys(self.said_by_groups, False), **settings}
+        of_groups = {name: value for name, value in own.items() if name in self.defaults}
+        groups = [{"params": [small(ndim) for ndim in one], **of_groups} for one in ndims or ([2],)]
+        return construct(self.optimizer, groups, {**self.settings, **own}, _small_model())
+
     @functools.cached_property
     def takes_matrices_only(self) -> bool:
         """Whether the class takes matrices and neither vectors nor kernels, as Muon."""
-        return self.refusal({}) is None and all(self.refusal({}, [ndim]) is not None for ndim in (1, 3))
+        if self.refusal({}) is not None:
+            return False
+        return all(self.refusal({}, [n]) is not None or self.step_refusal({}, [n]) is not None for n in (1, 3))
 
     def can_fuse(self, parameters: Iterable[torch.Tensor]) -> bool:
         """Whether the class has a fused kernel for all of these: floating point, on one kind of device."""
@@ -91,32 +152,103 @@ class Traits:
             tensor.is_floating_point() for tensor in samples.values()
         ):
             return False
+        groups = [{"params": [nn.Parameter(tensor) for tensor in samples.values()]}]
         try:
-            self.optimizer([nn.Parameter(tensor) for tensor in samples.values()], fused=True)  # type: ignore[call-arg]
+            construct(self.optimizer, groups, {**self.settings, "fused": True})
         except Exception:
             return False
         return True
 
 
-def traits_of(optimizer: type[Optimizer]) -> Traits:
-    """Derive the traits of a class by constructing it once over a small matrix.
+def traits_of(optimizer: type[Optimizer], said: Mapping[str, Any] | None = None) -> Traits:
+    """Derive the traits of a class by constructing it over a small matrix.
+
+    Args:
+        optimizer: The class.
+        said: What a config says beside its name; the arguments that the class can't be constructed without are taken.
 
     Raises:
-        TypeError: The class needs more than parameters to be constructed.
+        TypeError: The class needs more than that to be constructed.
     """
-    defaults = dict(optimizer([nn.Parameter(torch.zeros(2, 2))]).defaults)  # type: ignore[call-arg]
-    hyperparameters = {name: value for name, value in defaults.items() if name not in EXECUTION}
-    return Traits(optimizer, hyperparameters, frozenset(inspect.signature(optimizer).parameters))
+    constructor = constructor_of(optimizer)
+    settings = {n: v for n, v in (said or {}).items() if n in constructor.required or n in constructor.inner}
+    with undisturbed():
+        group, asked = _first_group(optimizer, settings)
+    hyperparameters = _hyperparameters_in(group, optimizer, settings, asked)
+    return Traits(optimizer, hyperparameters, frozenset(constructor.arguments), settings, asked)
 
 
-def needs_closure(optimizer: type[Optimizer]) -> bool:
-    """Whether a step of the class evaluates the model itself, as LBFGS does: its closure can't be left out."""
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty
+def _hyperparameters_in(
+    group: Mapping[str, Any], optimizer: type[Optimizer], settings: Mapping[str, Any], asked: Sequence[str]
+) -> dict[str, Any]:
+    """What a group holds that a config can say: what a constructor takes, its own or one that it inherits from.
+
+    Of an optimizer around another, it is what the inner one takes and the outer one doesn't, which then means its own.
+    A constructor that asks its groups for more is left to say what belongs in them.
+    """
+    constructor = constructor_of(optimizer)
+    names = {*constructor.inherited}
+    for argument, is_class in constructor.inner.items():
+        if settings.get(argument) is not None:
+            inside = traits_of(resolve(settings[argument], (Optimizer,), f"optimizer.{argument}")).defaults.keys()
+            names = names | inside if is_class else {*inside} - names
+    beside = {"params", "name", *EXECUTION}
+    return {
+        name: value
+        for name, value in group.items()
+        if name not in beside and (asked or name in names) and _is_plain(value)
+    }
 
 
-def _small(ndim: int) -> nn.Parameter:
-    return nn.Parameter(torch.zeros((2,) * ndim))
+def _is_plain(value: Any) -> bool:
+    """Whether a config can hold it."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+class _Asked(dict[str, Any]):
+    """A param group that notes what it is asked for and lacks."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lacking: list[str] = []
+
+    def __contains__(self, key: object) -> bool:
+        found = super().__contains__(key)
+        if not found:
+            self.lacking.append(str(key))
+        return found
+
+    def __missing__(self, key: str) -> Any:
+        self.lacking.append(key)
+        raise KeyError(key)
+
+
+def _first_group(optimizer: type[Optimizer], settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The group that the class makes of a small matrix, and the switches that it had to be given for it.
+
+    pytorch_optimizer's Muon wants ``use_muon`` in each group; what else is in a group depends on it.
+    """
+    asked: dict[str, Any] = {}
+    while True:
+        group = _Asked({"params": [small(2)], **asked})
+        try:
+            found = construct(optimizer, [group], settings, _small_model()).param_groups[0]
+            break
+        except Exception:
+            if not group.lacking or group.lacking[-1] in asked or len(asked) == _KEYS_ASKED_FOR:
+                raise
+            asked[group.lacking[-1]] = False
+    both = dict(found)
+    for name in asked:
+        group = _Asked({"params": [small(2)], **asked, name: True})
+        both = {**construct(optimizer, [group], settings, _small_model()).param_groups[0], **both}
+    return both, tuple(asked)
+
+
+def _small_model() -> nn.Module:
+    return nn.Linear(2, 2, bias=False)
 
 
 def _wrong_kind(value: Any, default: Any) -> str | None:
@@ -130,6 +262,7 @@ def _wrong_kind(value: Any, default: Any) -> str | None:
     if isinstance(default, (int, float)):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return "a number is needed"
-        if not -math.inf < value < math.inf or abs(value) > sys.float_info.max:
+        is_finite = -math.inf < value < math.inf and abs(value) <= sys.float_info.max
+        if not is_finite and (value != default or value != value):  # a default may be infinite: no limit
             return "a finite number is needed"
     return None

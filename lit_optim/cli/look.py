@@ -77,7 +77,7 @@ def look(config: DictConfig) -> Look:
     )
     from lit_optim.cli.quiet import quiet
     from lit_optim.integration.horizon import planned_horizon
-    from lit_optim.integration.module import check_loop
+    from lit_optim.integration.loop import check_loop
     from lit_optim.planner import make_plan
 
     quiet()
@@ -99,7 +99,7 @@ def look(config: DictConfig) -> Look:
             module = module_of(config, data, recipe)
     if module is not None:
         with refusals.noted():
-            check_loop(module, recipe)
+            check_loop(module, differentiable=bool(recipe.values.get("differentiable")))
         with refusals.noted():
             check_monitors(config, module)
     if data is not None and trainer is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,16 @@ class Checkpoint:
             RunError: One of these doesn't hold.
         """
         states = self.content["optimizer_states"]
-        groups = states[0]["param_groups"] if states else []
-        saved = [tuple(group.get("param_names", ())) for group in groups]
+        groups = _groups_in(states[0]) if states else []
+        saved = [tuple(group.get("param_names", (group.get("name"),))) for group in groups]
+        of_plan = [*plan.groups]
+        if len(of_plan) == 1 and len(saved) > 1:  # of a class that makes its groups itself
+            saved, of_plan = [tuple(chain.from_iterable(saved))], of_plan * len(groups)
         if saved != [group.parameters for group in plan.groups]:
             self._refuse("its param groups are not those of this plan", f"{len(saved)} groups", _WEIGHTS_INSTEAD)
-        for group, planned in zip(groups, plan.groups, strict=True):
+        for group, planned in zip(groups, of_plan, strict=True):
             known = group.keys() - {*_BESIDE, *EXECUTION}
-            if known != planned.hyperparameters.keys():
+            if not known >= planned.hyperparameters.keys():
                 problem = f"it was trained with another optimizer than {planned.optimizer}"
                 self._refuse(problem, f"one with {', '.join(sorted(known))}", _WEIGHTS_INSTEAD)
         step = self.content.get("global_step", 0)
@@ -103,3 +107,12 @@ class Checkpoint:
 
     def _refuse(self, problem: str, given: str, remedy: str) -> None:
         raise RunError(Mistake(self.key, problem, given=given, remedy=remedy))
+
+
+def _groups_in(state: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The param groups in an optimizer's state; that of one inside of it is a part of its own."""
+    if "param_groups" in state:
+        groups: Sequence[Mapping[str, Any]] = state["param_groups"]
+        return groups
+    inside = (part for part in state.values() if isinstance(part, Mapping))
+    return next((groups for groups in map(_groups_in, inside) if groups), ())

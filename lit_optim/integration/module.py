@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,25 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from lit_optim.builder import build
 from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError
+from lit_optim.integration.backward import keep_graph
+from lit_optim.integration.callbacks.clipping import ClipGroups
 from lit_optim.integration.callbacks.freezing import DropGradients
+from lit_optim.integration.callbacks.modes import OptimizerModes
+from lit_optim.integration.callbacks.replay import ReplaySteps
 from lit_optim.integration.horizon import fitting_horizon
+from lit_optim.integration.loop import check_loop, check_needs
 from lit_optim.plan import Plan
 from lit_optim.planner import Planner, make_plan
 from lit_optim.recipe import Recipe
+from lit_optim.scheduler import PlanScheduler
 from lit_optim.selection import entries_of
 
-__all__ = ["RecipeModule", "attach", "check_loop", "configure_optimizers", "freeze"]
+__all__ = ["RecipeModule", "attach", "configure_optimizers", "freeze"]
 
 RecipeLike = Recipe | Mapping[str, Any] | str | Path
 
@@ -65,18 +72,34 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
         PlanError: It doesn't fit this model or this run, or the processes of the run made different plans.
     """
     recipe = _recipe(recipe)
-    check_loop(module, recipe)
+    check_loop(module, differentiable=bool(recipe.values.get("differentiable")))
     plan = make_plan(module, recipe, fitting_horizon(module.trainer))
     _check_same_everywhere(plan.hash)
     late = _frozen_too_late(module, plan)
     optimizer, scheduler = build(module, plan)
     for parameter in late:
         parameter.requires_grad_(True)
+    check_needs(module.trainer, plan, scheduler.needs)
+    keep_graph(module, scheduler.needs.graph)
     callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of its own
-    callbacks[:] = [callback for callback in callbacks if not isinstance(callback, DropGradients)]  # of a fit before
-    if scheduler.thaw.has_work or late:
-        callbacks.insert(0, DropGradients(scheduler.thaw, late))
+    callbacks[:] = [*_helpers(optimizer, scheduler, late), *(one for one in callbacks if not isinstance(one, _HELPERS))]
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
+
+
+_HELPERS = (DropGradients, ClipGroups, ReplaySteps, OptimizerModes)
+
+
+def _helpers(optimizer: Optimizer, scheduler: PlanScheduler, late: Sequence[nn.Parameter]) -> Iterator[Callback]:
+    """What does in Lightning's loop what the plan and its optimizer want; first among the callbacks, before savers."""
+    if scheduler.needs.modes:
+        yield OptimizerModes(optimizer)
+    if scheduler.thaw.has_work or late:
+        yield DropGradients(scheduler.thaw, late)
+    if scheduler.clipping.has_work:
+        scheduler.step_hook.on_gradients.remove(scheduler.clipping.clip)  # in time for Lightning's own clipping
+        yield ClipGroups(scheduler.clipping)
+    if scheduler.needs.closure or scheduler.needs.evaluates:
+        yield ReplaySteps(scheduler.step_hook, optimizer)
 
 
 def _frozen_too_late(module: LightningModule, plan: Plan) -> list[nn.Parameter]:
@@ -100,25 +123,6 @@ def freeze(module: nn.Module, recipe: Recipe) -> None:
     for entry, settled in zip(planner.matching.index.entries, planner.ends, strict=True):
         if settled is not None and settled.is_frozen:
             entry.parameter.requires_grad_(False)
-
-
-def check_loop(module: LightningModule, recipe: Recipe) -> None:
-    """Refuse what Lightning's loop doesn't do.
-
-    Raises:
-        PlanError: A module with manual optimization, or a step to differentiate through.
-    """
-    mistakes = []
-    if not module.automatic_optimization:
-        remedy = "set self.automatic_optimization = True, or use make_plan and build in a loop of your own"
-        problem = f"{type(module).__name__} optimizes manually, so nothing would step what the plan builds"
-        mistakes.append(Mistake("automatic_optimization", problem, remedy=remedy))
-    if recipe.values.get("differentiable"):
-        remedy = "remove it, or use make_plan and build in a loop of your own"
-        problem = "Lightning doesn't differentiate through a step"
-        mistakes.append(Mistake("optimizer.differentiable", problem, given="True", remedy=remedy))
-    if mistakes:
-        raise PlanError(*mistakes)
 
 
 def attach(module: LightningModule, recipe: RecipeLike) -> LightningModule:

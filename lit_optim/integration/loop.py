@@ -1,0 +1,69 @@
+"""What Lightning's loop can't do for an optimizer, refused by name before the first step."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.strategies import FSDPStrategy
+
+from lit_optim.errors import Mistake, PlanError
+from lit_optim.needs import Needs
+from lit_optim.plan import Plan
+
+__all__ = ["check_loop", "check_needs"]
+
+
+def check_loop(module: LightningModule, differentiable: bool) -> None:
+    """Refuse what automatic optimization never does.
+
+    Args:
+        module: What is trained.
+        differentiable: Whether the recipe asks for steps to differentiate through.
+
+    Raises:
+        PlanError: A module with manual optimization, or a step to differentiate through.
+    """
+    mistakes = []
+    if not module.automatic_optimization:
+        remedy = "set self.automatic_optimization = True, or use make_plan and build in a loop of your own"
+        problem = f"{type(module).__name__} optimizes manually, so nothing would step what the plan builds"
+        mistakes.append(Mistake("automatic_optimization", problem, remedy=remedy))
+    if differentiable:
+        remedy = "remove it, or use make_plan and build in a loop of your own"
+        problem = "Lightning doesn't differentiate through a step"
+        mistakes.append(Mistake("optimizer.differentiable", problem, given="True", remedy=remedy))
+    if mistakes:
+        raise PlanError(*mistakes)
+
+
+def check_needs(trainer: Trainer, plan: Plan, needs: Needs) -> None:
+    """Refuse a precision or a strategy in which what the optimizer needs isn't defined.
+
+    Args:
+        trainer: It is fitting.
+        plan: What is to run.
+        needs: Its optimizer's.
+
+    Raises:
+        PlanError: ``16-mixed`` with an optimizer that needs a closure or the graph of its gradients; several processes
+            with the latter; a clipped group under FSDP1.
+    """
+    mistakes = []
+    names = ", ".join(dict.fromkeys(group.optimizer for group in plan.groups))
+    scales = isinstance(trainer.precision_plugin, MixedPrecision) and trainer.precision_plugin.scaler is not None
+    if scales and (needs.closure or needs.evaluates or needs.graph):
+        why = "evaluates the model within its step" if not needs.graph else "differentiates its gradients"
+        problem = f"{names} {why}, and a GradScaler scales the loss outside of it"
+        remedy = "use trainer.precision=bf16-mixed or 32-true, or another optimizer"
+        mistakes.append(Mistake("trainer.precision", problem, trainer.precision, remedy=remedy))
+    if needs.graph and trainer.world_size > 1:
+        problem = f"{names} differentiates its gradients, and those that are averaged over processes have no graph"
+        remedy = "use one process (trainer.devices=1), or another optimizer"
+        mistakes.append(Mistake("trainer.devices", problem, str(trainer.world_size), remedy=remedy))
+    clipped = next((group for group in plan.groups if group.clip_norm is not None), None)
+    if clipped is not None and isinstance(trainer.strategy, FSDPStrategy):
+        problem = f"FSDP1 leaves no whole gradients of group {clipped.name}, whose norm is to be clipped"
+        remedy = "use FSDP2 (trainer=fsdp), or remove clip_norm"
+        mistakes.append(Mistake("trainer.strategy", problem, type(trainer.strategy).__name__, remedy=remedy))
+    if mistakes:
+        raise PlanError(*mistakes)
