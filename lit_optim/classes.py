@@ -118,8 +118,9 @@ def _lacking(optimizer: type[Optimizer], said: Mapping[str, Any], key: str) -> I
     for argument in constructor.required:
         if argument not in said:
             wraps = argument in constructor.inner
-            problem = f"{name} works around another optimizer, and nothing says which" if wraps else f"{name} needs it"
-            remedy = f"name its class: {key}.{argument}=torch.optim.AdamW" if wraps else f"set {key}.{argument}"
+            problem = f"{name} can't be constructed without {argument!r}"
+            remedy = f"name the class that it works around: {key}.{argument}=torch.optim.AdamW"
+            remedy = remedy if wraps else f"set {key}.{argument}"
             yield Mistake(f"{key}.{argument}", problem, remedy=remedy)
     for argument in constructor.inner:
         if said.get(argument) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -10,11 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["Needs", "has_modes", "needs_of", "own_backward", "small", "stand_in", "takes", "undisturbed", "union", "wraps"]
+__all__ = [
+    "Needs",
+    "has_modes",
+    "needs_of",
+    "own_backward",
+    "small",
+    "stand_in",
+    "takes",
+    "undisturbed",
+    "union",
+    "wraps",
+]
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,22 @@ def takes(make: Callable[[], Optimizer], sparse: bool = False) -> str | None:
         make: As for `needs_of`.
         sparse: Whether the gradients of matrices are sparse.
     """
-    with undisturbed():
-        failures: list[Exception] = []
-        for graph, with_closure in ((False, False), (False, True), (True, False), (True, True)):
-            if _tried(make, failures, graph=graph, with_closure=with_closure, sparse=sparse) is not None:
-                return None
+    failures: list[Exception] = []
+    if stepped(make, failures, sparse=sparse) is not None:
+        return None
     return str(failures[0]).split("\n")[0] or type(failures[0]).__name__
+
+
+def stepped(
+    make: Callable[[], Optimizer], failures: list[Exception] | None = None, *, sparse: bool = False
+) -> Optimizer | None:
+    """An optimizer that has taken a step in whatever way it can; None, and why, where there is no such way."""
+    with undisturbed():
+        for graph, with_closure in ((False, False), (False, True), (True, False), (True, True)):
+            trial = _tried(make, failures, graph=graph, with_closure=with_closure, sparse=sparse)
+            if trial is not None:
+                return trial.optimizer
+    return None
 
 
 def has_modes(optimizer: Optimizer | type[Optimizer]) -> bool:
@@ -129,6 +152,7 @@ class _Trial:
     """One step over small tensors, and what was seen of it."""
 
     def __init__(self, optimizer: Optimizer, graph: bool, sparse: bool) -> None:
+        self.optimizer = optimizer
         self.graph = graph
         self._sparse = sparse
         self._parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
@@ -179,7 +203,12 @@ def _tried(
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Random numbers as they were afterwards, no warning told, gradients on."""
+    """Random numbers (torch's, numpy's, Python's) as they were afterwards, no warning told, gradients on."""
+    numbers = random.getstate(), np.random.get_state()
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        finally:
+            random.setstate(numbers[0])
+            np.random.set_state(numbers[1])

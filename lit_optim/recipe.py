@@ -258,7 +258,7 @@ class _Reader:
         values: dict[str, Any] = {}
         for name, value in node.items():
             wrong = target_mistakes(value, f"{key}.{name}")
-            if isinstance(value, Mapping) and isinstance(value.get("_target_"), str):
+            if name.endswith("optimizer") and isinstance(value, Mapping) and isinstance(value.get("_target_"), str):
                 by_name = f"an optimizer inside of another is named by its class: {name}: {value['_target_']}"
                 wrong = [replace(mistake, remedy=by_name) for mistake in wrong]
             self.mistakes += wrong

@@ -55,12 +55,12 @@ class Traits:
     @functools.cached_property
     def needs(self) -> Needs:
         """What a loop has to do for it."""
-        return needs_of(lambda: self._small({}))
+        return needs_of(self.small_optimizer)
 
     @functools.cached_property
     def takes_sparse(self) -> bool:
         """Whether it takes the sparse gradients of an embedding."""
-        return takes(lambda: self._small({}), sparse=True) is None
+        return takes(self.small_optimizer, sparse=True) is None
 
     @property
     def makes_groups(self) -> bool:
@@ -79,9 +79,9 @@ class Traits:
         """Why a step would fail for tensors of such numbers of dimensions, as far as it doesn't for matrices."""
 
         def failing() -> str | None:
-            if takes(lambda: self._small(settings)) is not None:
+            if takes(lambda: self.small_optimizer(settings)) is not None:
                 return None
-            told = ((ndim, takes(lambda ndim=ndim: self._small(settings, [ndim]))) for ndim in ndims)  # type: ignore[misc]
+            told = ((ndim, takes(lambda ndim=ndim: self.small_optimizer(settings, [ndim]))) for ndim in ndims)  # type: ignore[misc]
             return next((f"ndim {ndim}: {wrong}" for ndim, wrong in told if wrong is not None), None)
 
         return self._remembered(repr(("step", settings, ndims)), failing)
@@ -107,7 +107,7 @@ class Traits:
         """The class's own defaults where these values are said: LBFGS's ``max_eval`` follows its ``max_iter``."""
         try:
             with undisturbed():
-                group = self._small(said).param_groups[0]
+                group = self.small_optimizer(said).param_groups[0]
         except Exception:
             return dict(self.defaults)  # the values are refused elsewhere
         return {name: group[name] for name in self.defaults if name in group}
@@ -121,16 +121,21 @@ class Traits:
     def _error(self, settings: Mapping[str, Any], *ndims: Iterable[int]) -> str | None:
         try:
             with undisturbed():
-                self._small(settings, *ndims)
+                self.small_optimizer(settings, *ndims)
         except Exception as error:  # whatever a class of the user's may raise
             return str(error) or type(error).__name__
         return None
 
-    def _small(self, settings: Mapping[str, Any], *ndims: Iterable[int]) -> Optimizer:
-        """An optimizer of the class over small tensors: one group for each sequence of numbers of dimensions."""
-        own = {**dict.fromkeys(self.said_by_groups, False), **settings}
+    def small_optimizer(
+        self, settings: Mapping[str, Any] | None = None, *groups_of: Iterable[int | nn.Parameter]
+    ) -> Optimizer:
+        """An optimizer of the class over small tensors: a group for each sequence of these or of their dimensions."""
+        own = {**dict.fromkeys(self.said_by_groups, False), **(settings or {})}
         of_groups = {name: value for name, value in own.items() if name in self.defaults}
-        groups = [{"params": [small(ndim) for ndim in one], **of_groups} for one in ndims or ([2],)]
+        groups = [
+            {"params": [small(one) if isinstance(one, int) else one for one in group], **of_groups}
+            for group in groups_of or ([2],)
+        ]
         return construct(self.optimizer, groups, {**self.settings, **own}, _small_model())
 
     @functools.cached_property

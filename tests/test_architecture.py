@@ -27,7 +27,7 @@ ROWS = [
     {"construction", "needs"},
     {"traits"},
     {"classes"},
-    {"cascade"},
+    {"cascade", "state_types"},
     {"grouping"},
     {"execution"},
     {"matching", "checks", "advice"},

@@ -53,7 +53,7 @@ def test_the_fused_kernel_is_chosen_where_there_is_one(name: str) -> None:
     assert optimizer.defaults["fused"] is True
     assert all(group["fused"] is True for group in optimizer.param_groups)
     assert optimizer._step_supports_amp_scaling is False  # type: ignore[attr-defined]
-    assert plan.execution == {}
+    assert plan.execution == {f"torch.optim.{name}": {"fused": True}}
 
 
 def test_and_not_where_there_is_none() -> None:
@@ -80,7 +80,7 @@ def test_nor_for_parameters_that_it_does_not_take() -> None:
 )
 def test_what_the_user_says_of_execution_holds(said: dict[str, Any], fused: bool | None, foreach: bool | None) -> None:
     optimizer, _, plan = made(recipe("AdamW", **said))
-    assert plan.execution == said
+    assert plan.execution == {"torch.optim.AdamW": said}
     for where in (optimizer.defaults, optimizer.param_groups[0]):
         assert (where["fused"], where["foreach"]) == (fused, foreach)
         assert where["differentiable"] is said.get("differentiable", False)
@@ -203,9 +203,8 @@ def test_no_fused_kernel_where_gradients_are_sparse(sparse: bool, fused: bool) -
 def test_capturable_steps_need_a_device_that_captures() -> None:
     model = nn.Linear(2, 1)
     recipe = lo.Recipe.from_config({"optimizer": {"_target_": "torch.optim.Adam", "capturable": True}})
-    plan = lo.make_plan(model, recipe, lo.Horizon(2))
     with pytest.raises(lo.PlanError, match=r"optimizer\.capturable: there is nothing to capture on the CPU"):
-        lo.build(model, plan)
+        lo.make_plan(model, recipe, lo.Horizon(2))
 
 
 def test_loaded_execution_choices_give_way_to_the_plan_s() -> None:

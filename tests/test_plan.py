@@ -40,7 +40,8 @@ PLAN = lo.Plan(
     tied={"t": "a"},
     rules={"top": ("head", "head.no_decay"), "no_decay": ("head.no_decay",)},
     warnings=("mind the gap",),
-    execution={"fused": False},
+    arguments={"torch.optim.SGD": {"k": (1, 2)}},
+    execution={"torch.optim.SGD": {"fused": False}},
 )
 
 
@@ -121,10 +122,11 @@ def test_numbers_that_are_trained() -> None:
 
 def test_the_json_form_is_plain() -> None:
     data = json.loads(PLAN.to_json())
-    assert data["format"] == 2
+    assert data["format"] == 3
     assert data["hash"] == PLAN.hash
     assert [*data][2:] == [
-        "groups", "horizon", "frozen", "frozen_numel", "frozen_by", "tied", "rules", "warnings", "execution",
+        "groups", "horizon", "frozen", "frozen_numel", "frozen_by", "tied", "rules", "warnings", "arguments",
+        "execution",
     ]  # fmt: skip
     assert data["groups"][1] == {
         "name": "head",
@@ -135,6 +137,7 @@ def test_the_json_form_is_plain() -> None:
         "numel": 3,
         "rules": ["top"],
         "freeze_until": 0,
+        "clip_norm": None,
     }
     assert data["horizon"] == {"total_steps": 40, "steps_per_epoch": 10, "global_batch": None}
     assert PLAN.to_json().endswith("}\n")
@@ -163,10 +166,10 @@ def test_it_comes_back_equal(plan: lo.Plan) -> None:
         ("nonsense", "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"),
         ("{}", "KeyError: 'format'"),
         ("[]", "TypeError: list indices must be integers or slices, not str"),
-        ('{"format": 3}', "ValueError: format 3, this version reads 2"),
-        ('{"format": 2}', "KeyError: 'groups'"),
-        ('{"format": 2, "groups": [3]}', None),
-        ('{"format": 2, "groups": [{"nme": 3}]}', None),
+        ('{"format": 2}', "ValueError: format 2, this version reads 3"),
+        ('{"format": 3}', "KeyError: 'groups'"),
+        ('{"format": 3, "groups": [3]}', None),
+        ('{"format": 3, "groups": [{"nme": 3}]}', None),
     ],
 )
 def test_what_is_no_plan_is_refused(text: str, reason: str | None) -> None:
@@ -240,7 +243,7 @@ def test_a_difference_is_told_in_words_and_changes_the_hash(other: lo.Plan, line
 
 
 def test_warnings_and_execution_stand_outside_of_hash_and_difference() -> None:
-    other = replace(PLAN, warnings=(), execution={"fused": True})
+    other = replace(PLAN, warnings=(), execution={"torch.optim.SGD": {"fused": True}})
     assert other != PLAN
     assert other.hash == PLAN.hash
     assert PLAN.diff(other) == []
@@ -253,7 +256,7 @@ def test_the_order_of_settings_does_not_matter() -> None:
 
 def test_the_hash_is_pinned() -> None:
     """Run folders written by other versions carry it."""
-    assert PLAN.hash == "c37fc220f18b"
+    assert PLAN.hash == "239457cfdd83"
 
 
 PLANNED = """

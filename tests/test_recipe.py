@@ -151,7 +151,8 @@ def test_comparisons_are_written_like_this(number: str) -> None:
             sgd(rules={"a": {"match": "head"}}),
             [
                 "rules.a: the rule sets nothing",
-                "    allowed: lr, weight_decay, …, multiply, optimizer, schedule, freeze, freeze_until, layer_decay",
+                "    allowed: lr, weight_decay, …, multiply, optimizer, schedule, freeze, freeze_until, layer_decay, "
+                "clip_norm",
                 "    fix:     set a hyperparameter, multiply one, or remove the rule (rules.a=null)",
             ],
             id="empty rule",

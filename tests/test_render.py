@@ -56,6 +56,7 @@ def test_the_text_of_a_plan() -> None:
         "frozen         2          12                     –             –      –",
         "",
         "in every group: AdamW, betas (0.9, 0.999)",
+        "execution: fused True",
         "frozen: 2 tensors by the model itself (requires_grad=False)",
         "40 parameters: 28 trained in 2 tensors and 2 groups, 12 frozen in 2 tensors, 1 tied name (counted once)",
         "2,000 optimizer steps, 100 an epoch, 1,024 samples a step; "
@@ -229,9 +230,14 @@ def test_nothing_frozen_is_no_row() -> None:
     assert len(cells_of(lo.Plan((group("head"),), lo.Horizon(10)), "lr")) == 1
 
 
-def test_how_steps_are_computed_is_told_where_the_recipe_says() -> None:
-    plan = lo.Plan((group("head"),), lo.Horizon(10), execution={"fused": False, "capturable": True})
+def test_how_steps_are_computed_is_told() -> None:
+    execution = {"torch.optim.AdamW": {"fused": False, "capturable": True}}
+    plan = lo.Plan((group("head"),), lo.Horizon(10), execution=execution)
     assert "execution: fused False, capturable True" in lines_of(plan)
+    execution |= {"torch.optim.SGD": {"foreach": True}, "torch.optim.Muon": {}}
+    several = tuple(group(name, f"torch.optim.{name}") for name in ("AdamW", "SGD", "Muon"))
+    plan = lo.Plan(several, lo.Horizon(10), execution=execution)
+    assert "execution: AdamW fused False, capturable True; SGD foreach True" in lines_of(plan)
     assert "execution" not in plan_text(lo.Plan((group("head"),), lo.Horizon(10)), 132)
 
 

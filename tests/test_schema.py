@@ -70,6 +70,7 @@ rules:
     optimizer: {_target_: torch.optim.SGD, lr: 1}
     schedule: {lr: null, momentum: {_target_: my_package.Own, at: [1, 5%], inner: {a: [b]}}}
     freeze_until: .5epochs
+    clip_norm: 0.5
     layer_decay: {rate: 0.75, order: [stem, "blocks.#", head], min_factor: 0}
     weight_decay: 0.0
     betas: [0.9, 0.98]

@@ -49,6 +49,7 @@ def _train(config: DictConfig) -> float | None:
     from lit_optim.cli.quiet import quiet
     from lit_optim.integration.callbacks import RunFiles
     from lit_optim.integration.run_folder import RunFolder
+    from lit_optim.state_types import trust
 
     quiet()
     output = Path(HydraConfig.get().runtime.output_dir)
@@ -65,6 +66,7 @@ def _train(config: DictConfig) -> float | None:
         data = data_of(config)
         module = module_of(config, data, recipe)
         check_monitors(config, module)
+        trust(recipe)
         checkpoint = _starting_point(config, module)
         files = RunFiles(folder, _settings(config), _hparams(config), checkpoint)
         trainer = trainer_of(config, [*callbacks_of(config), files], loggers_of(config))

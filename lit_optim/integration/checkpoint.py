@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +88,10 @@ class Checkpoint:
         """
         states = self.content["optimizer_states"]
         groups = _groups_in(states[0]) if states else []
-        saved = [tuple(group.get("param_names", (group.get("name"),))) for group in groups]
+        saved = [tuple(group.get("param_names", ())) for group in groups]
         of_plan = [*plan.groups]
-        if len(of_plan) == 1 and len(saved) > 1:  # of a class that makes its groups itself
-            saved, of_plan = [tuple(chain.from_iterable(saved))], of_plan * len(groups)
+        if len(of_plan) == 1 and not any(saved):  # a class that makes its groups itself, one a parameter (AdamMini)
+            saved, of_plan = [tuple(group.get("name", "") for group in groups)], of_plan * len(groups)
         if saved != [group.parameters for group in plan.groups]:
             self._refuse("its param groups are not those of this plan", f"{len(saved)} groups", _WEIGHTS_INSTEAD)
         for group, planned in zip(groups, of_plan, strict=True):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import FSDPStrategy
+from torch.optim import Optimizer
 
 from lit_optim.errors import Mistake, PlanError
 from lit_optim.needs import Needs
 from lit_optim.plan import Plan
+from lit_optim.state_types import unreadable
+from lit_optim.targets import resolve
+from lit_optim.traits import traits_of
 
 __all__ = ["check_loop", "check_needs"]
 
@@ -46,7 +52,7 @@ def check_needs(trainer: Trainer, plan: Plan, needs: Needs) -> None:
 
     Raises:
         PlanError: ``16-mixed`` with an optimizer that needs a closure or the graph of its gradients; several processes
-            with the latter; a clipped group under FSDP1.
+            with the latter; a clipped group under FSDP1; checkpoints of a state that can't be loaded again.
     """
     mistakes = []
     names = ", ".join(dict.fromkeys(group.optimizer for group in plan.groups))
@@ -65,5 +71,18 @@ def check_needs(trainer: Trainer, plan: Plan, needs: Needs) -> None:
         problem = f"FSDP1 leaves no whole gradients of group {clipped.name}, whose norm is to be clipped"
         remedy = "use FSDP2 (trainer=fsdp), or remove clip_norm"
         mistakes.append(Mistake("trainer.strategy", problem, type(trainer.strategy).__name__, remedy=remedy))
+    if any(not getattr(saver, "save_weights_only", False) for saver in trainer.checkpoint_callbacks):
+        mistakes += _not_to_be_saved(plan)
     if mistakes:
         raise PlanError(*mistakes)
+
+
+def _not_to_be_saved(plan: Plan) -> Iterator[Mistake]:
+    for name in dict.fromkeys(group.optimizer for group in plan.groups):
+        why = unreadable(traits_of(resolve(name, (Optimizer,), "optimizer"), plan.arguments.get(name)))
+        if why is not None:
+            problem = f"the state of {name} can't be loaded again, so its checkpoints would be lost: {why}"
+            remedy = (
+                "train without (callbacks.checkpoint=null callbacks.last=null), save weights only, or choose another"
+            )
+            yield Mistake("callbacks", problem, given=name, remedy=remedy)

@@ -29,6 +29,7 @@ from lit_optim.planner import Planner, make_plan
 from lit_optim.recipe import Recipe
 from lit_optim.scheduler import PlanScheduler
 from lit_optim.selection import entries_of
+from lit_optim.state_types import trust
 
 __all__ = ["RecipeModule", "attach", "configure_optimizers", "freeze"]
 
@@ -50,8 +51,8 @@ class RecipeModule(LightningModule):
         self.recipe = _recipe(recipe)
 
     def setup(self, stage: str) -> None:
-        """Freeze what the recipe freezes for good, before a strategy wraps the model; a subclass calls it as well."""
-        freeze(self, self.recipe)
+        """Get ready for a checkpoint and for a strategy: see `prepare`; a subclass calls it as well."""
+        prepare(self, self.recipe)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """See `lit_optim.configure_optimizers`."""
@@ -110,6 +111,17 @@ def _frozen_too_late(module: LightningModule, plan: Plan) -> list[nn.Parameter]:
     return [entry.parameter for entry in entries_of(module) if entry.name in frozen and entry.parameter.requires_grad]
 
 
+def prepare(module: nn.Module, recipe: Recipe) -> None:
+    """What has to be done before a checkpoint is loaded and a strategy wraps the model.
+
+    Args:
+        module: The model.
+        recipe: What its rules freeze for good is frozen, and what its optimizers keep in their state may be loaded.
+    """
+    trust(recipe)
+    freeze(module, recipe)
+
+
 def freeze(module: nn.Module, recipe: Recipe) -> None:
     """Switch off the gradients of what a recipe freezes for good; what is wrong with it is told later, all at once.
 
@@ -145,15 +157,14 @@ def attach(module: LightningModule, recipe: RecipeLike) -> LightningModule:
     # its own instance can't be unpickled.
     recipe = _recipe(recipe)
     module.configure_optimizers = functools.partial(configure_optimizers, module, recipe)  # type: ignore[method-assign]
-    if any(rule.freeze for rule in recipe.rules):
-        module.setup = functools.partial(_setup, module, recipe)  # type: ignore[method-assign]
+    module.setup = functools.partial(_setup, module, recipe)  # type: ignore[method-assign]
     return module
 
 
 def _setup(module: LightningModule, recipe: Recipe, stage: str) -> None:
-    """The class's own ``setup``, then the freezing."""
+    """The class's own ``setup``, then ours."""
     type(module).setup(module, stage)
-    freeze(module, recipe)
+    prepare(module, recipe)
 
 
 def _recipe(recipe: RecipeLike) -> Recipe:

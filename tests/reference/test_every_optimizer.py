@@ -42,7 +42,7 @@ REFUSED = {  # a part of the one line that says why
     f"{PO}.AdaLOMO": "needs a backward pass of its own (fused_backward)",
     f"{PO}.PCGrad": "needs a backward pass of its own (pc_backward)",
     f"{PO}.SafeFP16Optimizer": "needs a backward pass of its own (backward)",
-    f"{PO}.GSAM": "pytorch_optimizer.GSAM needs it",  # rho_scheduler, an object, and closures of its own kind
+    f"{PO}.GSAM": "can't be constructed without 'rho_scheduler'",  # an object, and no plain value
 }
 MATRICES = ("torch.optim.Muon", f"{PO}.SpectralSphere")  # the rest goes to AdamW
 SPARSE = ("torch.optim.SparseAdam",)
@@ -56,7 +56,7 @@ SAYS: dict[str, dict[str, Any]] = {  # what can't be left out, and what makes th
     f"{PO}.Magma": {"optimizer": "torch.optim.SGD", "lr": 1e-2, "momentum": 0.9},
     f"{PO}.OrthoGrad": {"optimizer": "torch.optim.SGD", "lr": 1e-2},
     f"{PO}.ScheduleFreeWrapper": {"optimizer": "torch.optim.SGD", "lr": 1e-2},
-    f"{PO}.TRAC": {"optimizer": "torch.optim.AdamW", "lr": 1e-2, "eps": 0.1},
+    f"{PO}.TRAC": {"optimizer": "torch.optim.AdamW", "lr": 1e-2},
     f"{PO}.SaRA": {"lr": 1e-2, "threshold": 0.5},
     **{
         f"{PO}.{name}": {"base_optimizer": "torch.optim.SGD", "lr": 1e-2, "momentum": 0.9, "rho": 0.1}
@@ -67,6 +67,7 @@ WRAPPERS = {name for name, said in SAYS.items() if "optimizer" in said}
 GRADIENTS_FIRST = {f"{PO}.{name}" for name in ("BSAM", "FriendlySAM", "LookSAM", "SAM")}
 CLOSURE = {"torch.optim.LBFGS", f"{PO}.WSAM", *GRADIENTS_FIRST}
 LOSS = {f"{PO}.AliG"}
+STILL = {f"{PO}.TRAC"}  # goes back to its reference at each step until something has moved
 GRAPH = {f"{PO}.AdaHessian", f"{PO}.SophiaH"}
 
 
@@ -85,7 +86,7 @@ class Net(pl.LightningModule):
         return self.loss(batch)
 
     def on_train_start(self) -> None:
-        torch.manual_seed(7)  # after whatever the loader's start has drawn
+        pl.seed_everything(7, verbose=False)  # after whatever the loader's start has drawn
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
@@ -135,7 +136,7 @@ def optimizers_of(name: str, net: Net) -> list[Optimizer]:
 
 def bare_loop(name: str, net: Net) -> None:
     optimizers = optimizers_of(name, net)
-    torch.manual_seed(7)
+    pl.seed_everything(7, verbose=False)
     for optimizer in optimizers:
         if hasattr(optimizer, "train"):
             optimizer.train()
@@ -184,7 +185,8 @@ def test_a_recipe_trains_as_the_bare_loop_does(name: str, trainer: Callable[...,
     torch.manual_seed(3)
     bare_loop(name, twin)
     assert all(torch.equal(value, twin.state_dict()[key]) for key, value in net.state_dict().items())
-    assert not all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    moved = not all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert moved is (name not in STILL)
     assert all(parameter.isfinite().all() for parameter in net.parameters())
 
 
