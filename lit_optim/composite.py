@@ -159,7 +159,8 @@ class CompositeOptimizer(Optimizer):
         for name, child in self.optimizers.items():
             held = chain.from_iterable(group["params"] for group in child.param_groups)
             own = {parameter: self.state[parameter] for parameter in held if parameter in self.state}
-            children[name] = (type(child), {**child.__getstate__(), "state": type(self.state)(dict, own)})
+            state = {**_own_attributes(child), **child.__getstate__(), "state": type(self.state)(dict, own)}
+            children[name] = (type(child), state)
         return {**super().__getstate__(), "optimizers": children, "_wants_loss": self._wants_loss}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -170,6 +171,11 @@ class CompositeOptimizer(Optimizer):
             child.__setstate__(of_child)  # with no other's state: Adagrad looks through all that it finds
             self.optimizers[name] = child
         self._share_state()
+
+
+def _own_attributes(child: Optimizer) -> dict[str, Any]:
+    """What a class keeps on itself beside what torch copies of an optimizer, without hooks and schedulers' wrappers."""
+    return {name: value for name, value in vars(child).items() if name != "step" and not name.endswith("_hooks")}
 
 
 def _check(optimizers: Mapping[str, Optimizer]) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import lit_optim as lo
-from lit_optim.cascade import Cascade, Settled, tuples
+from lit_optim.cascade import Cascade, Settled
+from lit_optim.classes import tuples
 from lit_optim.errors import Mistake
 
 COSINE = {"_target_": "lit_optim.schedules.Cosine"}
@@ -182,3 +183,24 @@ def test_another_class_is_not_the_same_but_another_spelling_of_a_number_is() -> 
 
 def test_lists_become_tuples_all_the_way_down() -> None:
     assert tuples({"a": [1, [2, {"b": [3]}]], "c": "xy"}) == {"a": (1, (2, {"b": (3,)})), "c": "xy"}
+
+
+# --- clipping ---
+
+
+def test_the_last_word_on_a_norm_stands() -> None:
+    ends = settled({"clip_norm": 1.0}, {"clip_norm": 0.5})
+    assert ends.clip_norm == 0.5
+    assert ends.clip is not None
+    assert ends.clip.key == "rules.r1"
+    assert ends.shaped_by == {"r1"}
+
+
+def test_infinity_takes_a_norm_back() -> None:
+    ends = settled({"clip_norm": 1.0}, {"clip_norm": float("inf")})
+    assert ends.clip_norm is None
+    assert ends.identity == settled().identity
+
+
+def test_a_norm_sets_groups_apart() -> None:
+    assert settled({"clip_norm": 1}).identity == settled({"clip_norm": 1.0}).identity != settled().identity

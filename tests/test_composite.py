@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
+import pytorch_optimizer
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -175,6 +176,65 @@ def test_what_can_not_be_a_composite_is_refused() -> None:
         CompositeOptimizer({"a": SGD(model.parameters()), "b": SGD(model[0].parameters())})
     with pytest.raises(lo.PlanError, match=r"optimizers\.l: LBFGS evaluates the model several times a step"):
         CompositeOptimizer({"l": torch.optim.LBFGS(model[0].parameters()), "s": SGD(model[2].parameters())})
+
+
+CANNOT = {
+    "SAM": lambda p: pytorch_optimizer.SAM(p, SGD, lr=0.1),
+    "WSAM": lambda p: pytorch_optimizer.WSAM(model_of(), p, SGD, lr=0.1),
+    "BSAM": lambda p: pytorch_optimizer.BSAM(p, num_data=8),
+    "Lookahead": lambda p: pytorch_optimizer.Lookahead(SGD(p, 0.1)),
+    "TRAC": lambda p: pytorch_optimizer.TRAC(SGD(p, 0.1)),
+}
+
+
+@pytest.mark.parametrize("name", CANNOT)
+def test_a_child_that_evaluates_or_steps_another_is_refused_by_name(name: str) -> None:
+    model = model_of()
+    child = CANNOT[name]([*model[0].parameters()])
+    with pytest.raises(lo.PlanError) as refused:
+        CompositeOptimizer({"child": child, "sgd": SGD(model[2].parameters(), 0.1)})
+    why = "evaluates the model several times a step" if name in ("BSAM",) else "steps an optimizer inside of it"
+    assert str(refused.value).splitlines() == [
+        f"optimizers.child: {name} {why}, so it can't share a run",
+        "    fix:     let child hold every parameter, or none",
+    ]
+    assert same(model, model_of())
+
+
+@pytest.mark.parametrize("copied", [lambda one: one, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_child_that_needs_the_loss_gets_it(copied: Any) -> None:
+    model = model_of()
+    alig = pytorch_optimizer.AliG(model[0].parameters(), max_lr=0.1)
+    model, composite = copied((model, CompositeOptimizer({"alig": alig, "sgd": SGD(model[2].parameters(), 0.1)})))
+    apart, [(x, y)] = model_of(), batches(1)
+    composite.step(lambda: gradients(model, x, y))
+    loss = gradients(apart, x, y)
+    pytorch_optimizer.AliG(apart[0].parameters(), max_lr=0.1).step(lambda: loss)
+    SGD(apart[2].parameters(), 0.1).step()
+    assert same(model, apart)
+
+
+def gradients(model: nn.Module, x: Tensor, y: Tensor) -> Any:
+    model.zero_grad()
+    loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    return loss.detach()
+
+
+def test_modes_are_the_childrens() -> None:
+    model = model_of()
+    free = pytorch_optimizer.ScheduleFreeSGD(model[0].parameters(), lr=0.1)
+    composite = CompositeOptimizer({"free": free, "sgd": SGD(model[2].parameters(), 0.1)})
+    train(model, [composite])
+    trained, twin = copy.deepcopy(model), copy.deepcopy((model, free))
+    composite.eval()
+    twin[1].eval()
+    assert same(model, twin[0])
+    assert not same(model, trained)
+    composite.train()
+    assert free.param_groups[0]["train_mode"]
+    assert composite.param_groups[0]["train_mode"]
+    CompositeOptimizer(children(model_of())).eval()
 
 
 def test_hooks_of_the_whole_and_of_a_child() -> None:

@@ -312,3 +312,14 @@ def test_the_peak_of_a_long_curve_is_found_exactly(total: int) -> None:
 def test_a_run_of_one_step_and_one_without_an_end() -> None:
     assert span(lambda step: step + 1.0, lo.Horizon(1)) == Span(1.0, 1.0, 1.0, 1.0)
     assert span(lambda step: step + 1.0, lo.Horizon(-1)) == Span(1.0, 1.0, 1.0, 1.0)
+
+
+def test_differences_in_clipping_and_in_what_a_class_is_made_with() -> None:
+    clipped = replace(PLAN, groups=(replace(PLAN.groups[0], clip_norm=0.5), *PLAN.groups[1:]), arguments={})
+    name = PLAN.groups[0].name
+    assert PLAN.diff(clipped) == [
+        f"{name}: gradient norm clipped to none → 0.5",
+        "torch.optim.SGD: k 1, 2 → none",
+    ]
+    assert clipped.hash != PLAN.hash
+    assert lo.Plan.from_json(clipped.to_json()) == clipped

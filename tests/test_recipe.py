@@ -496,3 +496,30 @@ def test_no_rule_is_called_like_the_group_that_no_rule_shapes() -> None:
         "    given:   'default'",
         "    fix:     rename it",
     ]
+
+
+@pytest.mark.parametrize("norm", [0, -1, True, "1.0", float("nan"), [1.0]])
+def test_a_norm_is_above_zero(norm: Any) -> None:
+    with pytest.raises(lo.RecipeError) as refused:
+        lo.Recipe.from_config(sgd(rules={"a": {"match": "x", "clip_norm": norm}}))
+    assert str(refused.value).splitlines() == [
+        "rules.a.clip_norm: a norm above 0 is needed",
+        f"    given:   {norm!r}",
+        "    fix:     for example 1.0; .inf takes back what an earlier rule says",
+    ]
+
+
+@pytest.mark.parametrize("norm", [1, 0.5, float("inf"), None])
+def test_a_norm_is_read_and_written(norm: Any) -> None:
+    recipe = lo.Recipe.from_config(sgd(rules={"a": {"match": "x", "lr": 1.0, "clip_norm": norm}}))
+    assert recipe.rules[0].clip_norm == norm
+    assert lo.Recipe.from_config(recipe.to_config()) == recipe
+
+
+def test_an_optimizer_inside_of_another_is_named_by_its_class() -> None:
+    node = {"_target_": "C", "base_optimizer": {"_target_": "torch.optim.SGD"}}
+    with pytest.raises(lo.RecipeError) as refused:
+        lo.Recipe.from_config({"optimizer": node})
+    assert str(refused.value).splitlines()[-1] == (
+        "    fix:     an optimizer inside of another is named by its class: base_optimizer: torch.optim.SGD"
+    )

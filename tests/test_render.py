@@ -303,3 +303,15 @@ def test_groups_that_share_schedule_and_value_share_the_look_at_the_curve(monkey
     monkeypatch.setattr("lit_optim.render.span", noted)
     plan_text(sixty(lr=COSINE, weight_decay={"_target_": "lit_optim.schedules.Linear"}), 80)
     assert len(looked) == 30 + 2
+
+
+def test_a_norm_of_its_own_has_a_column() -> None:
+    plan = lo.Plan((group("a", clip_norm=0.5), group("b")), lo.Horizon(10), frozen=("c",), frozen_numel=3)
+    assert cells_of(plan, "clip_norm") == ["0.5", "–", "–"]
+    assert "clip_norm" not in plan_text(lo.Plan((group("b"),), lo.Horizon(10)), 132)
+
+
+def test_what_a_class_is_made_with_is_told() -> None:
+    arguments = {"torch.optim.AdamW": {"inside": "torch.optim.SGD", "steps": (1, 2)}}
+    plan = lo.Plan((group("a"), group("b", "torch.optim.SGD")), lo.Horizon(10), arguments=arguments)
+    assert "made with: AdamW inside torch.optim.SGD, steps 1, 2" in lines_of(plan)

@@ -1,4 +1,5 @@
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -224,3 +225,25 @@ def test_a_run_without_an_end_goes_on() -> None:
         step(model, optimizer, number)
         scheduler.step()
     assert seen == [0.1, 0.05, 0.0, 0.0]
+
+
+def test_a_class_without_a_learning_rate_is_scheduled_in_what_it_has() -> None:
+    node_ = {"_target_": "pytorch_optimizer.A2Grad", "beta": 10.0}
+    _, plan, optimizer, scheduler = built({"optimizer": node_, "schedule": {"beta": node("Linear", final_value=1.0)}})
+    assert "lr" not in optimizer.param_groups[0]
+    assert not {"initial_lr"} & optimizer.param_groups[0].keys()
+    assert [math.isnan(float(rate)) for rate in scheduler.get_last_lr()] == [True]
+    scheduler.step()
+    assert optimizer.param_groups[0]["beta"] == plan.curve("default", "beta")[1]
+
+
+def test_groups_that_a_class_makes_itself_follow_the_plan_s_one() -> None:
+    mini = {"_target_": "pytorch_optimizer.AdamMini", "lr": 0.1, "num_embeds": 8, "num_heads": 2}
+    _, plan, optimizer, scheduler = built({"optimizer": mini, "schedule": {"lr": node("Cosine")}})
+    assert len(plan.groups) == 1
+    scheduler.step()
+    assert {group["lr"] for group in optimizer.param_groups} == {plan.curve("default", "lr")[1]}
+    assert [group["name"] for group in optimizer.param_groups] == [*plan.groups[0].parameters]
+    scheduler.load_state_dict({"last_epoch": 5})
+    assert {group["lr"] for group in optimizer.param_groups} == {plan.curve("default", "lr")[5]}
+    assert [group["name"] for group in optimizer.param_groups] == [*plan.groups[0].parameters]

@@ -68,7 +68,7 @@ def test_the_state_of_long_tensors_is_looked_at_as_well() -> None:
 def test_a_state_that_torch_never_loads_is_not_saved(trainer: Any, tmp_path: Path) -> None:
     recipe = {"optimizer": {"_target_": "pytorch_optimizer.AdaShift"}}
     saver = ModelCheckpoint(tmp_path / "whole")
-    with pytest.raises(lo.PlanError, match="its checkpoints would be lost: Can only .* lists, but got"):
+    with pytest.raises(lo.PlanError, match=r"its checkpoints would be lost: Can only .* lists, but got"):
         trainer(callbacks=[saver], enable_checkpointing=True).fit(lo.attach(Net(), recipe), loader(2))
     assert not (tmp_path / "whole").exists()
     saver = ModelCheckpoint(tmp_path / "weights", save_weights_only=True)

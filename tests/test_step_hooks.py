@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import pytorch_optimizer
 import torch
 from torch import Tensor, nn
 
@@ -98,3 +99,97 @@ def test_a_closure_by_name_and_its_loss_come_through() -> None:
 
     assert isinstance(optimizer.step(closure=closure), Tensor)
     assert torch.equal(model.layer[0].weight, start)
+
+
+# --- closures ---
+
+
+SAM = {"_target_": "pytorch_optimizer.SAM", "base_optimizer": "torch.optim.SGD", "lr": 0.1}
+
+
+def sam(rules: dict[str, Any] | None = None) -> tuple[nn.Module, Any]:
+    torch.manual_seed(0)
+    model = MLP(4, (3, 3), 2)
+    recipe = lo.Recipe.from_config({"optimizer": SAM, "rules": rules or {}})
+    return model, lo.build(model, lo.make_plan(model, recipe, lo.Horizon(10)))[0]
+
+
+def closure_of(model: nn.Module) -> Any:
+    def closure() -> Tensor:
+        model.zero_grad()
+        gradients(model, 1)
+        closure.count += 1  # type: ignore[attr-defined]
+        return torch.tensor(1.0)
+
+    closure.count = 0  # type: ignore[attr-defined]
+    return closure
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_closure_is_evaluated_first_for_what_moves_first(by_name: bool) -> None:
+    model, optimizer = sam()
+    twin = MLP(4, (3, 3), 2)
+    twin.load_state_dict(model.state_dict())
+    ours, theirs = closure_of(model), closure_of(twin)
+    optimizer.step(closure=ours) if by_name else optimizer.step(ours)
+    bare = pytorch_optimizer.SAM(twin.parameters(), torch.optim.SGD, lr=0.1)
+    theirs()
+    bare.step(theirs)
+    assert ours.count == theirs.count == 2
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_gradients_may_be_switched_off_around_a_step() -> None:
+    model, optimizer = sam()
+    with torch.no_grad():
+        optimizer.step(torch.enable_grad()(closure_of(model)))
+    assert model.layer[0].weight.grad is not None
+
+
+# --- clipping ---
+
+
+CLIP = {"all": {"match": "*", "clip_norm": 0.1}, "bias": {"match": "*.bias", "clip_norm": 0.01}}
+
+
+@pytest.mark.parametrize("closure", [False, True])
+def test_each_group_is_clipped_to_its_own_norm(closure: bool) -> None:
+    model, optimizer, _ = built(CLIP, "SGD")
+    seen: list[list[float]] = []
+
+    def look(*_: Any) -> None:
+        groups = ([p.grad for p in group["params"]] for group in optimizer.param_groups)
+        seen.append([torch.nn.utils.get_total_norm(grads).item() for grads in groups])
+
+    if closure:
+        optimizer.step(lambda: gradients(model, 1))
+        look()
+    else:
+        gradients(model, 1)
+        look()
+        assert seen[0][0] > 0.1
+        optimizer.step()
+        look()
+    assert seen[-1] == pytest.approx([0.1, 0.01], rel=1e-4)
+
+
+def test_small_gradients_are_left_alone() -> None:
+    model, optimizer, _ = built({"all": {"match": "*", "clip_norm": 1e6}}, "SGD")
+    twin, plain, _ = built({}, "SGD")
+    for one, by in ((model, optimizer), (twin, plain)):
+        gradients(one, 1)
+        by.step()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_a_class_that_makes_its_groups_is_clipped_as_one() -> None:
+    torch.manual_seed(0)
+    model = MLP(4, (3, 3), 2)
+    node = {"_target_": "pytorch_optimizer.AdamMini", "lr": 0.1, "num_embeds": 8, "num_heads": 2}
+    recipe = lo.Recipe.from_config({"optimizer": node, "rules": {"all": {"match": "*", "clip_norm": 0.1}}})
+    optimizer, _ = lo.build(model, lo.make_plan(model, recipe, lo.Horizon(10)))
+    assert len(optimizer.param_groups) == 6
+    gradients(model, 1)
+    optimizer.step()
+    whole = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    assert whole.item() == pytest.approx(0.1, rel=1e-4)

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import lit_optim as lo
 from lit_optim.cli.overrides import accept_new_keys
+from lit_optim.models import MLP
 
 CONF = Path(lit_optim.conf.__file__).parent
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
@@ -128,19 +129,63 @@ def test_every_schedule_plans_with_every_optimizer(lit_optim_: Any, overrides: l
     assert ended.code == 0, ended.err
 
 
-@pytest.mark.parametrize("name", [Path(n).stem for n in FILES if n.startswith("optimizer/")])
+OPTIMIZERS = [Path(n).stem for n in FILES if n.startswith("optimizer/")]
+GIVEN = ("sgd", "momentum", "nesterov", "adam", "adamw", "adagrad", "rmsprop", "radam", "nadam", "adafactor", "lbfgs",
+         "muon_adamw", "schedule_free", "sam", "lion", "soap", "shampoo")  # fmt: skip
+
+
+def test_every_optimizer_is_there() -> None:
+    assert {*OPTIMIZERS} == {*GIVEN}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_trains_on_digits(lit_optim_: Any, tmp_path: Path, name: str) -> None:
+    """With the rules and the schedule that it comes with, and better than by chance within two epochs."""
+    tiny = ("data=digits", "model.hidden_dims=[32,16]", "trainer.max_epochs=2", "data.batch_size=16")
+    ended = lit_optim_("train", *tiny, f"optimizer={name}", "callbacks.progress=null", "hydra.run.dir=run")
+    assert ended.code == 0, ended.err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["status"] == "finished"
+    assert metrics["final"]["test/acc"] > 0.2
+    plan = lo.Plan.from_json((tmp_path / "run" / "plan.json").read_text())
+    assert not plan.warnings
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_plans_without_a_rule(lit_optim_: Any, name: str) -> None:
     ended = lit_optim_("plan", *TINY, f"optimizer={name}", "rules=none", "schedule=none")
     assert ended.code == 0, ended.err
     assert "warning" not in ended.out
 
 
-def test_another_app_finds_the_groups(tmp_path: Path) -> None:
+def test_what_an_optimizer_comes_with_gives_way_to_the_command_line(lit_optim_: Any) -> None:
+    assert "→" not in lit_optim_("plan", *TINY, "optimizer=schedule_free").out
+    assert "→" in lit_optim_("plan", *TINY, "optimizer=schedule_free", "schedule=cosine").out
+    refused = lit_optim_("plan", *TINY, "optimizer=lbfgs", "rules=no_decay")
+    assert refused.code == 1
+    assert "rules.no_decay.weight_decay: torch.optim.LBFGS has no hyperparameter 'weight_decay'" in refused.err
+
+
+def test_muon_gets_the_hidden_matrices(lit_optim_: Any) -> None:
+    ended = lit_optim_("plan", *TINY, "optimizer=muon_adamw", "--json")
+    groups = {group["name"]: group for group in json.loads(ended.out)["groups"]}
+    assert groups["hidden"]["parameters"] == ["net.layer.0.weight", "net.layer.2.weight"]
+    assert groups["hidden"]["optimizer"] == "torch.optim.Muon"
+    assert {name: group["optimizer"] for name, group in groups.items() if name != "hidden"} == {
+        "no_decay": "torch.optim.AdamW",
+        "default": "torch.optim.AdamW",
+    }
+
+
+@pytest.mark.parametrize("name", ["sgd", "muon_adamw", "schedule_free", "lbfgs"])
+def test_another_app_finds_the_groups(tmp_path: Path, name: str) -> None:
     (tmp_path / "app.yaml").write_text(
-        "hydra: {searchpath: [pkg://lit_optim.conf]}\ndefaults: [optimizer: adamw, schedule: cosine, _self_]\nmine: 1\n"
+        "hydra: {searchpath: [pkg://lit_optim.conf]}\n"
+        "defaults: [rules: no_decay, schedule: cosine, optimizer: adamw, _self_]\nmine: 1\n"
     )
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
-        config = hydra.compose("app", overrides=["optimizer=sgd"])
+        config = hydra.compose("app", overrides=[f"optimizer={name}"])
     assert config.mine == 1
-    assert lo.Recipe.from_config({"optimizer": config.optimizer, "schedule": config.schedule}).optimizer.endswith("SGD")
+    parts = {part: config[part] for part in ("optimizer", "rules", "schedule")}
+    lo.make_plan(MLP(4, (3, 3), 2), lo.Recipe.from_config(parts), lo.Horizon(100))
