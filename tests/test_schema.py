@@ -311,7 +311,12 @@ ACCEPTED: dict[str, Any] = {
     "every key": read(EVERY_KEY),
     "interpolations": read(INTERPOLATED),
     **{f"README {number}": recipe for number, recipe in enumerate(_readme())},
-    **{f"optimizer={name}": {"optimizer": node} for name, node in _config("optimizer").items()},
+    **{
+        f"optimizer={name}": {"optimizer": node}
+        if "_target_" in node
+        else {part: node[part] for part in ("optimizer", "rules") if part in node}
+        for name, node in _config("optimizer").items()
+    },
     **{f"rules={name}": {"optimizer": {"_target_": "C"}, "rules": node} for name, node in _config("rules").items()},
     **{
         f"schedule={name}": {"optimizer": {"_target_": "C"}, "schedule": node}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
-from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.optim import Optimizer
 
 from lit_optim.errors import Mistake, PlanError
@@ -52,7 +52,8 @@ def check_needs(trainer: Trainer, plan: Plan, needs: Needs) -> None:
 
     Raises:
         PlanError: ``16-mixed`` with an optimizer that needs a closure or the graph of its gradients; several processes
-            with the latter; a clipped group under FSDP1; checkpoints of a state that can't be loaded again.
+            with the latter; sharded parameters with one that evaluates the model; a clipped group under FSDP1;
+            checkpoints of a state that can't be loaded again.
     """
     mistakes = []
     names = ", ".join(dict.fromkeys(group.optimizer for group in plan.groups))
@@ -66,6 +67,10 @@ def check_needs(trainer: Trainer, plan: Plan, needs: Needs) -> None:
         problem = f"{names} differentiates its gradients, and those that are averaged over processes have no graph"
         remedy = "use one process (trainer.devices=1), or another optimizer"
         mistakes.append(Mistake("trainer.devices", problem, str(trainer.world_size), remedy=remedy))
+    if needs.evaluates and isinstance(trainer.strategy, ModelParallelStrategy | FSDPStrategy):
+        problem = f"{names} evaluates the model within its step, at weights that it moves as whole tensors"
+        remedy = "use trainer=ddp, which leaves them whole, or another optimizer"
+        mistakes.append(Mistake("trainer.strategy", problem, type(trainer.strategy).__name__, remedy=remedy))
     clipped = next((group for group in plan.groups if group.clip_norm is not None), None)
     if clipped is not None and isinstance(trainer.strategy, FSDPStrategy):
         problem = f"FSDP1 leaves no whole gradients of group {clipped.name}, whose norm is to be clipped"

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 from digitnet import Net, loader
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.amp.grad_scaler import GradScaler
 
 import lit_optim as lo
+from lit_optim.integration.loop import check_needs
+from lit_optim.needs import Needs
 
 SAM = {"_target_": "pytorch_optimizer.SAM", "base_optimizer": "torch.optim.SGD", "lr": 0.1}
 IN_THE_STEP = "evaluates the model within its step, and a GradScaler scales the loss outside of it"
@@ -46,24 +49,15 @@ def test_a_child_that_evaluates_is_refused_by_name(child: str, trainer: Any) -> 
 
 
 def test_differentiated_gradients_and_several_processes_are_refused(trainer: Any) -> None:
-    from lit_optim.integration.loop import check_needs
-    from lit_optim.needs import Needs
-
     plan = lo.make_plan(Net(), lo.Recipe.from_config({"optimizer": SAM}), lo.Horizon(3))
     one = trainer()
     check_needs(one, plan, Needs(graph=True))
     one.strategy.world_size = 2
-    one.strategy.__class__ = type("Two", (type(one.strategy),), {"world_size": 2})
     with pytest.raises(lo.PlanError, match="those that are averaged over processes have no graph"):
         check_needs(one, plan, Needs(graph=True))
 
 
 def test_a_clipped_group_under_fsdp1_is_refused(trainer: Any) -> None:
-    from lightning.pytorch.strategies import FSDPStrategy
-
-    from lit_optim.integration.loop import check_needs
-    from lit_optim.needs import Needs
-
     rules = {"head": {"match": {"module": "head"}, "clip_norm": 1.0}}
     recipe = lo.Recipe.from_config({"optimizer": {"_target_": "torch.optim.SGD"}, "rules": rules})
     one = trainer()
@@ -72,3 +66,13 @@ def test_a_clipped_group_under_fsdp1_is_refused(trainer: Any) -> None:
     )
     with pytest.raises(lo.PlanError, match=r"FSDP1 leaves no whole gradients of group head"):
         check_needs(one, lo.make_plan(Net(), recipe, lo.Horizon(3)), Needs())
+
+
+@pytest.mark.parametrize("kind", [FSDPStrategy, ModelParallelStrategy])
+def test_sharded_weights_and_evaluations_at_others_are_refused(kind: type, trainer: Any) -> None:
+    plan = lo.make_plan(Net(), lo.Recipe.from_config({"optimizer": SAM}), lo.Horizon(3))
+    one = trainer()
+    one.strategy.__class__ = type("Sharded", (kind,), {"world_size": 1, "precision_plugin": one.precision_plugin})
+    with pytest.raises(lo.PlanError, match="at weights that it moves as whole tensors"):
+        check_needs(one, plan, Needs(gradients_first=True))
+    check_needs(one, plan, Needs(closure=True))
