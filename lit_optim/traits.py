@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from lit_optim.construction import construct, constructor_of
@@ -146,23 +147,34 @@ class Traits:
         return all(self.refusal({}, [n]) is not None or self.step_refusal({}, [n]) is not None for n in (1, 3))
 
     def can_fuse(self, parameters: Iterable[torch.Tensor]) -> bool:
-        """Whether the class has a fused kernel for all of these: floating point, on one kind of device."""
+        """Whether the class has a fused kernel for all of these: floating point, on one kind of device.
+
+        Of tensors that FSDP2 has shared out, one of each sort is stepped: not every kernel knows them.
+        """
         if "fused" not in self.arguments:
             return False
-        samples = {
-            (tensor.device.type, tensor.dtype): torch.empty(0, device=tensor.device, dtype=tensor.dtype)
-            for tensor in parameters
-        }
-        if len({device for device, _ in samples}) != 1 or not all(
-            tensor.is_floating_point() for tensor in samples.values()
-        ):
+        sorts = {(tensor.device.type, tensor.dtype, type(tensor)): tensor for tensor in parameters}
+        if len({device for device, *_ in sorts}) != 1 or not all(dtype.is_floating_point for _, dtype, _ in sorts):
             return False
-        groups = [{"params": [nn.Parameter(tensor) for tensor in samples.values()]}]
+        samples = [_sample(tensor) for tensor in sorts.values()]
         try:
-            construct(self.optimizer, groups, {**self.settings, "fused": True})
+            with undisturbed():
+                optimizer = construct(self.optimizer, [{"params": samples}], {**self.settings, "fused": True})
+                if any(isinstance(sample, DTensor) for sample in samples):
+                    for sample in samples:
+                        sample.grad = torch.zeros_like(sample)
+                    optimizer.step()
         except Exception:
             return False
         return True
+
+
+def _sample(tensor: torch.Tensor) -> nn.Parameter:
+    """A parameter of the same sort, with a single number at most."""
+    if isinstance(tensor, DTensor):
+        local = torch.zeros(1, device=tensor.device, dtype=tensor.dtype)
+        return nn.Parameter(DTensor.from_local(local, tensor.device_mesh, tensor.placements, run_check=False))
+    return nn.Parameter(torch.empty(0, device=tensor.device, dtype=tensor.dtype))
 
 
 def traits_of(optimizer: type[Optimizer], said: Mapping[str, Any] | None = None) -> Traits:
