@@ -17,7 +17,7 @@ from lit_optim.selection import Entry, entries_of
 from lit_optim.targets import resolve
 from lit_optim.traits import Traits, traits_of
 
-__all__ = ["build"]
+__all__ = ["build", "needs_in", "traits_in"]
 
 
 def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, PlanScheduler]:
@@ -40,17 +40,33 @@ def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, PlanScheduler]:
     _check_same_parameters(plan, entries)
     for name in plan.frozen:
         entries[name].parameter.requires_grad_(False)
-    children: dict[str, Optimizer] = {}
-    needs: list[Needs] = []
-    for name, groups in _by_class(plan).items():
-        traits = _traits(groups[0].optimizer, plan)
-        children[name] = _child(model, groups, plan, traits, entries)
-        needs.append(traits.needs)
+    traits = traits_in(plan)
+    children = {
+        name: _child(model, groups, plan, traits[groups[0].optimizer], entries)
+        for name, groups in _by_class(plan).items()
+    }
     optimizer = next(iter(children.values())) if len(children) == 1 else CompositeOptimizer(children)
-    scheduler = PlanScheduler(optimizer, plan, union(needs))
+    own = {name: of_class.moves_itself for name, of_class in traits.items()}
+    scheduler = PlanScheduler(optimizer, plan, needs_in(plan), own)
     if scheduler.step_hook.has_work:
         optimizer.register_step_pre_hook(scheduler.step_hook)
     return optimizer, scheduler
+
+
+def traits_in(plan: Plan) -> dict[str, Traits]:
+    """What is known of each class of a plan, by its dotted name."""
+    found: dict[str, Traits] = {}
+    for group in plan.groups:
+        if group.optimizer not in found:
+            optimizer: type[Optimizer] = resolve(group.optimizer, (Optimizer,), "optimizer")
+            said = {**group.hyperparameters, **plan.arguments.get(group.optimizer, {})}
+            found[group.optimizer] = traits_of(optimizer, said)
+    return found
+
+
+def needs_in(plan: Plan) -> Needs:
+    """What a loop has to do for the optimizer of a plan."""
+    return union(traits.needs for traits in traits_in(plan).values())
 
 
 def _by_class(plan: Plan) -> dict[str, list[Group]]:
@@ -59,11 +75,6 @@ def _by_class(plan: Plan) -> dict[str, list[Group]]:
     short = [name.rpartition(".")[2].lower() for name in classes]
     names = {cls: last if short.count(last) == 1 else cls for cls, last in zip(classes, short, strict=True)}
     return {name: [group for group in plan.groups if group.optimizer == cls] for cls, name in names.items()}
-
-
-def _traits(name: str, plan: Plan) -> Traits:
-    optimizer: type[Optimizer] = resolve(name, (Optimizer,), "optimizer")
-    return traits_of(optimizer, plan.arguments.get(name))
 
 
 def _child(

@@ -98,9 +98,8 @@ class Cascade:
         Returns:
             None where no class is in force.
         """
-        rules = [
-            rule for rule in rules if rule.optimizer is None or rule.name in self.classes.traits
-        ]  # the rest was refused
+        usable = {DEFAULT, *self.classes.traits}  # the rest was refused
+        rules = [rule for rule in rules if rule.optimizer is None or rule.name in usable]
         chooser = next((rule.name for rule in reversed(rules) if rule.optimizer is not None), DEFAULT)
         if chooser not in self.classes.traits:
             return None
@@ -226,7 +225,7 @@ class Cascade:
         """
         so_far = {**values, **_sound(new, traits)}
         for name, value in new.items():
-            if name not in values:
+            if not traits.has(name):
                 self.note_unknown(f"{key}.{name}", name, value, traits)
                 continue
             wrong = traits.refusal({name: tuples(value)})
@@ -242,7 +241,7 @@ class Cascade:
     def note_unknown(self, key: str, name: str, value: Any, traits: Traits) -> None:
         """The mistake of a hyperparameter that the class in force lacks."""
         problem = f"{dotted_name(traits.optimizer)} has no hyperparameter {name!r}"
-        known, remedy = tuple(traits.defaults), "correct the name or remove it"
+        known, remedy = (*traits.defaults, *sorted(traits.optional)), "correct the name or remove it"
         if name in EXECUTION or name in traits.of_all_groups:
             problem = f"{name!r} is for all groups of {dotted_name(traits.optimizer)} at once"
             remedy = "write it under the optimizer that names the class"
@@ -264,7 +263,7 @@ def _sound(values: Mapping[str, Any], traits: Traits) -> dict[str, Any]:
     return {
         name: tuples(value)
         for name, value in values.items()
-        if name in traits.defaults and traits.refusal({name: tuples(value)}) is None
+        if traits.has(name) and traits.refusal({name: tuples(value)}) is None
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lit_optim.classes import Argument
 from lit_optim.construction import constructor_of
 from lit_optim.durations import Horizon
 from lit_optim.errors import ConfigError, LitOptimError, Mistake
@@ -15,13 +16,15 @@ from lit_optim.recipe import Recipe
 from lit_optim.schedules import Schedule
 from lit_optim.selection import Entry, ParameterIndex
 from lit_optim.targets import dotted_name, instantiate
-from lit_optim.traits import Traits
+from lit_optim.traits import EXECUTION, Traits
 
 __all__ = ["bound_mistakes", "class_mistakes", "group_mistakes", "schedule_mistakes"]
 
 
-def group_mistakes(one: Merged, recipe: Recipe, index: ParameterIndex) -> Iterator[Mistake]:
-    """Ask the class of a group whether it takes what the cascade gave."""
+def group_mistakes(
+    one: Merged, recipe: Recipe, index: ParameterIndex, said: Mapping[str, Argument]
+) -> Iterator[Mistake]:
+    """Ask the class of a group whether it takes what the cascade gave, beside what is said for all of its groups."""
     settled = one.settled
     if settled.traits.takes_matrices_only:
         strange = [entry for entry in one.entries if not entry.is_lazy and entry.parameter.ndim != 2]
@@ -40,11 +43,14 @@ def group_mistakes(one: Merged, recipe: Recipe, index: ParameterIndex) -> Iterat
             remedy="change the values, or what the rules match",
         )
         return
-    fails = settled.traits.step_refusal(settled.hyperparameters, one.ndims)
-    if fails is not None:
-        problem = f"{one.optimizer} can't step some of {few(one.entries)}: {fails}"
-        yield Mistake(settled.chosen_at, problem, remedy="give these to another class, in a rule of their own")
     yield from sparse_mistakes(one)
+    arguments = {name: argument.value for name, argument in said.items() if name not in EXECUTION}
+    settings = {**settled.hyperparameters, **arguments}
+    fails = None if settled.traits.needs.sparse_only else settled.traits.step_refusal(settings, one.ndims)
+    if fails is not None:
+        problem = f"{one.optimizer} can't step {few(one.entries)}: {fails}"
+        remedy = "change what is said there, or give these to another class in a rule of their own"
+        yield Mistake(settled.chosen_at, problem, remedy=remedy)
 
 
 def _not_a_matrix(entries: Sequence[Entry], one: Merged) -> Mistake:

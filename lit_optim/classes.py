@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from lit_optim.construction import constructor_of
 from lit_optim.errors import ConfigError, Mistake
-from lit_optim.needs import own_backward
+from lit_optim.needs import has_modes, own_backward
 from lit_optim.recipe import Recipe
 from lit_optim.targets import dotted_name, resolve
 from lit_optim.traits import EXECUTION, Traits, traits_of
@@ -37,14 +37,17 @@ class Classes:
 
     Attributes:
         traits: By rule, and by `DEFAULT`.
+        said: All that is said where the class is named, likewise.
     """
 
     def __init__(self, recipe: Recipe, mistakes: list[Mistake]) -> None:
         self.traits: dict[str, Traits] = {}
+        self.said: dict[str, Mapping[str, Any]] = {}
         self._mistakes = mistakes
         self._arguments: dict[type[Optimizer], dict[str, Argument]] = {}
-        for name, target, said, key in _named(recipe):
-            traits = self._look_up(target, said, key)
+        for name, target, said, beside, key in _named(recipe):
+            self.said[name] = {**beside, **said}
+            traits = self._look_up(target, self.said[name], key)
             if traits is not None:
                 self.traits[name] = traits
                 self._gather(traits, said, key)
@@ -98,13 +101,13 @@ class Classes:
                 self._mistakes.append(Mistake(argument.key, problem, given=repr(argument.value), remedy=remedy))
 
 
-def _named(recipe: Recipe) -> Iterator[tuple[str, str, Mapping[str, Any], str]]:
-    """Each class that the recipe names: by whom, its dotted name, what is said beside it, and where."""
+def _named(recipe: Recipe) -> Iterator[tuple[str, str, Mapping[str, Any], Mapping[str, Any], str]]:
+    """Each class that the recipe names: by whom, its dotted name, what is said with it and beside it, and where."""
     if recipe.optimizer is not None:
-        yield DEFAULT, recipe.optimizer, recipe.values, "optimizer"
+        yield DEFAULT, recipe.optimizer, recipe.values, {}, "optimizer"
     for rule in recipe.rules:
         if rule.optimizer is not None:
-            yield rule.name, rule.optimizer, rule.arguments, f"{rule.key}.optimizer"
+            yield rule.name, rule.optimizer, rule.arguments, rule.values, f"{rule.key}.optimizer"
 
 
 def _lacking(optimizer: type[Optimizer], said: Mapping[str, Any], key: str) -> Iterator[Mistake]:
@@ -125,7 +128,12 @@ def _lacking(optimizer: type[Optimizer], said: Mapping[str, Any], key: str) -> I
     for argument in constructor.inner:
         if said.get(argument) is not None:
             try:
-                resolve(said[argument], (Optimizer,), f"{key}.{argument}")
+                inside = resolve(said[argument], (Optimizer,), f"{key}.{argument}")
+                if has_modes(inside):
+                    problem = f"{dotted_name(inside)} has modes, which {name} doesn't switch"
+                    yield Mistake(
+                        f"{key}.{argument}", problem, said[argument], remedy="let it work around another class"
+                    )
             except ConfigError as error:  # a class by its name, without _target_
                 yield from (replace(wrong, key=wrong.key.removesuffix("._target_")) for wrong in error.mistakes)
 

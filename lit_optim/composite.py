@@ -120,6 +120,18 @@ class CompositeOptimizer(Optimizer):
             raise
         self.param_groups.append(groups[-1])
 
+    def state_dict(self) -> dict[str, Any]:
+        """One optimizer's state dict; what a child's own has beside groups and state stands under its name."""
+        whole = super().state_dict()
+        beside = {name: _beside(child, self._own_state(child)) for name, child in self.optimizers.items()}
+        more = {name: of_child for name, of_child in beside.items() if of_child}
+        return {**whole, "optimizers": more} if more else whole
+
+    def _own_state(self, child: Optimizer) -> Any:
+        """The part of the state that belongs to a child's parameters."""
+        held = chain.from_iterable(group["params"] for group in child.param_groups)
+        return type(self.state)(dict, {one: self.state[one] for one in held if one in self.state})
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Hand each child its part of a state dict that a composite of the same shape wrote.
 
@@ -132,16 +144,18 @@ class CompositeOptimizer(Optimizer):
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = before(self, state_dict) or state_dict
         saved, state = state_dict["param_groups"], dict(state_dict["state"])
+        beside = state_dict.pop("optimizers", {})
         sizes, saved_sizes = ([len(group["params"]) for group in groups] for groups in (self.param_groups, saved))
         if sizes != saved_sizes:
             raise ValueError(f"loaded state dict has groups of {saved_sizes} parameters, this optimizer of {sizes}")
         old = [(child, child.param_groups, self._positions(child)) for child in self.optimizers.values()]
         try:
-            for child, _, positions in old:
+            for name, (child, _, positions) in zip(self.optimizers, old, strict=True):
                 groups = [saved[position] for position in positions]
-                names = chain.from_iterable(group["params"] for group in groups)
-                own = {name: state.pop(name) for name in names if name in state}
-                child.load_state_dict({**state_dict, "state": own, "param_groups": groups})
+                numbers = chain.from_iterable(group["params"] for group in groups)
+                own = {number: state.pop(number) for number in numbers if number in state}
+                more = beside.get(name, {})
+                child.load_state_dict({**state_dict, **more, "state": own, "param_groups": groups})
         except BaseException:
             for child, groups, _ in old:
                 child.param_groups, child.state = groups, self.state
@@ -157,9 +171,7 @@ class CompositeOptimizer(Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         children = {}
         for name, child in self.optimizers.items():
-            held = chain.from_iterable(group["params"] for group in child.param_groups)
-            own = {parameter: self.state[parameter] for parameter in held if parameter in self.state}
-            state = {**_own_attributes(child), **child.__getstate__(), "state": type(self.state)(dict, own)}
+            state = {**_own_attributes(child), **child.__getstate__(), "state": self._own_state(child)}
             children[name] = (type(child), state)
         return {**super().__getstate__(), "optimizers": children, "_wants_loss": self._wants_loss}
 
@@ -171,6 +183,17 @@ class CompositeOptimizer(Optimizer):
             child.__setstate__(of_child)  # with no other's state: Adagrad looks through all that it finds
             self.optimizers[name] = child
         self._share_state()
+
+
+def _beside(child: Optimizer, own_state: Any) -> dict[str, Any]:
+    """What a class with a ``state_dict`` of its own adds to it (StableSPAM's count of steps)."""
+    if type(child).state_dict is Optimizer.state_dict:
+        return {}
+    shared, child.state = child.state, own_state  # it knows no parameters but its own
+    try:
+        return {key: value for key, value in child.state_dict().items() if key not in ("state", "param_groups")}
+    finally:
+        child.state = shared
 
 
 def _own_attributes(child: Optimizer) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def construct(
         if given.get(name) is None:
             continue
         inside: type[Optimizer] = resolve(given[name], (Optimizer,), f"optimizer.{name}")
-        if is_class:
-            given |= others
+        if is_class:  # what the inner class takes; the groups carry the rest
+            given |= {name: value for name, value in others.items() if name in constructor_of(inside).arguments}
         given[name] = inside if is_class else construct(inside, groups, others, model)
     if constructor.takes_groups and not any(isinstance(value, Optimizer) for value in given.values()):
         given[_PARAMS] = groups

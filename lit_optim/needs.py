@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import random
 import warnings
 from collections import OrderedDict, defaultdict
@@ -88,17 +89,22 @@ def needs_of(make: Callable[[], Optimizer]) -> Needs:
     )
 
 
-def takes(make: Callable[[], Optimizer], sparse: bool = False) -> str | None:
+def takes(make: Callable[[], Optimizer], sparse: bool = False, needs: Needs | None = None) -> str | None:
     """Why a step fails that is given its gradients, or None where it doesn't.
 
     Args:
         make: As for `needs_of`.
         sparse: Whether the gradients of matrices are sparse.
+        needs: The class's, if known: of the ways to step, why the one fails that it needs.
     """
+    needs = needs or Needs()
     failures: list[Exception] = []
     if stepped(make, failures, sparse=sparse) is not None:
         return None
-    return str(failures[0]).split("\n")[0] or type(failures[0]).__name__
+    told = failures[1 if needs.closure else 2 if needs.graph else 0]
+    if isinstance(told, KeyError):
+        return f"it wants {told} as well"
+    return str(told).split("\n")[0] or type(told).__name__
 
 
 def stepped(
@@ -119,9 +125,15 @@ def has_modes(optimizer: Optimizer | type[Optimizer]) -> bool:
 
 
 def own_backward(optimizer: type[Optimizer]) -> str | None:
-    """The method by which a class computes gradients itself (LOMO's ``fused_backward``); a Trainer never calls it."""
-    names = (name for name in dir(optimizer) if "backward" in name and not name.startswith("__"))
-    return next((name for name in names if callable(getattr(optimizer, name))), None)
+    """The method by which a class takes a loss and computes gradients itself (LOMO); a Trainer never calls it."""
+    for name in dir(optimizer):
+        method = getattr(optimizer, name)
+        if not callable(method) or not (name == "backward" or (name.endswith("_backward") and name[0] != "_")):
+            continue
+        parameters = [*inspect.signature(method).parameters.values()][1:]
+        if any(one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters):
+            return name
+    return None
 
 
 def wraps(optimizer: Optimizer) -> str | None:

@@ -221,7 +221,8 @@ class Planner:
             first = min(one.settled.freeze_until for one in self.merged)
             self._note("rules", f"nothing trains before step {first}", remedy="freeze less, or for a shorter time")
         for one in self.merged:
-            self.mistakes += group_mistakes(one, self.recipe, self.matching.index)
+            said = self.cascade.classes.arguments(one.settled.traits)
+            self.mistakes += group_mistakes(one, self.recipe, self.matching.index, said)
             for name in one.settled.schedules:
                 self.mistakes += schedule_mistakes(one, name, self.horizon)
         self.mistakes += class_mistakes(self.merged)

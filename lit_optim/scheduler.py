@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lit_optim.needs import Needs
-from lit_optim.plan import Plan
+from lit_optim.plan import Group, Plan
 from lit_optim.schedules import Curve
 from lit_optim.step_hooks import Clipping, StepHook, Thaw, places_of
 from lit_optim.traits import EXECUTION
@@ -29,6 +29,7 @@ class PlanScheduler(LRScheduler):
         optimizer: Built from the plan; its groups are the plan's, in order.
         plan: The plan.
         needs: The optimizer's.
+        own: By class, the hyperparameters that it moves itself; where nothing schedules them, a loaded value stays.
 
     Attributes:
         plan: What runs.
@@ -38,7 +39,13 @@ class PlanScheduler(LRScheduler):
         step_hook: What stands before each step.
     """
 
-    def __init__(self, optimizer: Optimizer, plan: Plan, needs: Needs | None = None) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        plan: Plan,
+        needs: Needs | None = None,
+        own: Mapping[str, Container[str]] | None = None,
+    ) -> None:
         self.plan = plan
         self.needs = needs or Needs()
         self.thaw = Thaw(optimizer, plan, self)
@@ -47,9 +54,14 @@ class PlanScheduler(LRScheduler):
         self.step_hook = StepHook(self.needs, [action for action, has_work in work.items() if has_work])
         places = places_of(optimizer, plan)
         self._start = {  # a class that makes its groups itself may have given some other values than the plan's
-            index: {name: optimizer.param_groups[index][name] for name in group.hyperparameters}
-            for own, group in zip(places, plan.groups, strict=True)
-            for index in own
+            index: {
+                name: value
+                for name, value in optimizer.param_groups[index].items()
+                if name in EXECUTION
+                or (name in group.hyperparameters and not _is_own(name, group, (own or {}).get(group.optimizer, ())))
+            }
+            for own_places, group in zip(places, plan.groups, strict=True)
+            for index in own_places
         }
         self._names = [group.get("name") for group in optimizer.param_groups]
         self._moves = _moves(plan, places)
@@ -84,12 +96,16 @@ class PlanScheduler(LRScheduler):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to the step that was saved, and put the plan's values in force where a loaded optimizer brought others."""
-        execution = {name: value for name, value in self.optimizer.defaults.items() if name in EXECUTION}
         for index, group in enumerate(self.optimizer.param_groups):
-            group.update(execution, name=self._names[index])
+            group["name"] = self._names[index]
             for name, value in self._start[index].items():
                 _assign(group, name, value)
         self.step(state_dict["last_epoch"])
+
+
+def _is_own(name: str, group: Group, own: Container[str]) -> bool:
+    """Whether the class moves a hyperparameter that nothing schedules."""
+    return name in own and name not in group.schedules
 
 
 def _moves(plan: Plan, places: Sequence[Sequence[int]]) -> list[tuple[Curve, list[tuple[int, str]]]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 from torch.serialization import add_safe_globals, get_unsafe_globals_in_checkpoint, safe_globals
 
 from lit_optim.classes import Classes
@@ -29,23 +31,29 @@ def trust(recipe: Recipe) -> None:
     Args:
         recipe: What the user wrote; a class that it can't use is told of elsewhere.
     """
-    for traits in Classes(recipe, []).traits.values():
-        add_safe_globals(state_types(traits))
+    classes = Classes(recipe, [])
+    for name, traits in classes.traits.items():
+        add_safe_globals(state_types(traits, classes.said[name]))
 
 
-def state_types(traits: Traits) -> list[Any]:
-    """The types in the state of a class that ``torch.load`` doesn't know, found by saving it after a step."""
-    file = _saved(traits)
+def state_types(traits: Traits, said: Mapping[str, Any] | None = None) -> list[Any]:
+    """The types in the state of a class that ``torch.load`` doesn't know, found by saving it after a step.
+
+    Args:
+        traits: Of the class.
+        said: Hyperparameters and arguments, on which they may depend.
+    """
+    file = _saved(traits, said)
     names = [] if file is None else get_unsafe_globals_in_checkpoint(file)
     return [find(name, (), "state", through_objects=True) for name in names]
 
 
-def unreadable(traits: Traits) -> str | None:
+def unreadable(traits: Traits, said: Mapping[str, Any]) -> str | None:
     """Why the state of a class can't be loaded again with ``weights_only=True``, or None where it can."""
-    file = _saved(traits)
+    file = _saved(traits, said)
     if file is None:
         return None
-    with safe_globals(state_types(traits)):
+    with safe_globals(state_types(traits, said)):
         try:
             torch.load(file, weights_only=True)
         except Exception as error:
@@ -54,9 +62,13 @@ def unreadable(traits: Traits) -> str | None:
     return None
 
 
-def _saved(traits: Traits) -> io.BytesIO | None:
+def _saved(traits: Traits, said: Mapping[str, Any] | None) -> io.BytesIO | None:
     """The state after a step, as a file; None where there is no such thing."""
-    optimizer = stepped(lambda: traits.small_optimizer({}, [small(2), nn.Parameter(torch.ones(_LONG, 2))]))
+
+    def make(settings: Mapping[str, Any] | None) -> Optimizer:
+        return traits.small_optimizer(settings, [small(2), nn.Parameter(torch.ones(_LONG, 2))])
+
+    optimizer = stepped(lambda: make(said)) or stepped(lambda: make(None))
     file = io.BytesIO()
     try:
         assert optimizer is not None

@@ -64,10 +64,13 @@ class Clipping:
     Args:
         optimizer: Built from the plan.
         plan: The plan.
+
+    Attributes:
+        optimizer: The same.
     """
 
     def __init__(self, optimizer: Optimizer, plan: Plan) -> None:
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         places = zip(places_of(optimizer, plan), plan.groups, strict=True)
         self._norms = [(own, group.clip_norm) for own, group in places if group.clip_norm]
 
@@ -78,7 +81,7 @@ class Clipping:
 
     def clip(self) -> None:
         """Clip the gradients that are there."""
-        groups = self._optimizer.param_groups
+        groups = self.optimizer.param_groups
         for places, norm in self._norms:
             clip_grad_norm_([parameter for place in places for parameter in groups[place]["params"]], norm)
 
@@ -107,7 +110,7 @@ class StepHook:
     @property
     def has_work(self) -> bool:
         """Whether a step needs it."""
-        return self._needs.evaluates or bool(self.on_gradients)
+        return self._needs.closure or self._needs.evaluates or bool(self.on_gradients)
 
     def __call__(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -119,8 +122,7 @@ class StepHook:
             return None
         evaluate = self._wrapped(closure)
         if self._needs.gradients_first:
-            with torch.enable_grad():
-                evaluate()
+            evaluate()
         if len(args) > 1:
             return (args[0], evaluate, *args[2:]), kwargs
         return args, {**kwargs, "closure": evaluate}
@@ -128,6 +130,7 @@ class StepHook:
     def _wrapped(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         evaluations = 0
 
+        @torch.enable_grad()
         def evaluate() -> Any:
             nonlocal evaluations
             if evaluations and self.before_next is not None:

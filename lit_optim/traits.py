@@ -15,7 +15,8 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from lit_optim.construction import construct, constructor_of
-from lit_optim.needs import Needs, needs_of, small, takes, undisturbed
+from lit_optim.group_keys import first_group, optional_keys
+from lit_optim.needs import Needs, needs_of, small, stepped, takes, undisturbed
 from lit_optim.targets import resolve
 
 __all__ = ["EXECUTION", "Traits", "traits_of"]
@@ -23,7 +24,7 @@ __all__ = ["EXECUTION", "Traits", "traits_of"]
 EXECUTION = ("foreach", "fused", "capturable", "differentiable")
 """Arguments that choose how a step is computed and not what it computes: they stand outside of a plan's hash."""
 
-_KEYS_ASKED_FOR = 3  # by a constructor, of each param group, at most
+_LARGE = 160  # rows and columns of what is a large matrix here
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,40 @@ class Traits:
         return self._remembered(repr((settings, ndims)), lambda: self._refusal(settings, ndims))
 
     def step_refusal(self, settings: Mapping[str, Any], ndims: Iterable[int]) -> str | None:
-        """Why a step would fail for tensors of such numbers of dimensions, as far as it doesn't for matrices."""
+        """Why a step would fail with these settings, or for tensors of such numbers of dimensions.
+
+        What fails over a small matrix may only be out of proportion to it, so a larger one is asked as well.
+        """
+
+        def fails(*group: int | nn.Parameter) -> str | None:
+            return takes(lambda: self.small_optimizer(settings, group), needs=self.needs)
 
         def failing() -> str | None:
-            if takes(lambda: self.small_optimizer(settings)) is not None:
+            if self.refusal(settings) is not None:  # told as such
                 return None
-            told = ((ndim, takes(lambda ndim=ndim: self.small_optimizer(settings, [ndim]))) for ndim in ndims)  # type: ignore[misc]
+            wrong = fails(2)
+            if wrong is not None:
+                return wrong if fails(nn.Parameter(torch.rand(_LARGE, _LARGE))) is not None else None
+            told = ((ndim, fails(ndim)) for ndim in ndims)
             return next((f"ndim {ndim}: {wrong}" for ndim, wrong in told if wrong is not None), None)
 
         return self._remembered(repr(("step", settings, ndims)), failing)
+
+    def has(self, name: str) -> bool:
+        """Whether a param group can carry a hyperparameter of this name."""
+        return name in self.defaults or (name not in self.arguments and name in self.optional)
+
+    @functools.cached_property
+    def optional(self) -> frozenset[str]:
+        """Keys that a step looks for in a group, and does without: GaLore's ``rank``, and what goes with it."""
+        return optional_keys(self.small_optimizer)
+
+    @functools.cached_property
+    def moves_itself(self) -> frozenset[str]:
+        """The hyperparameters that its steps change (the ``lr`` of pytorch_optimizer's ASGD)."""
+        optimizer = stepped(self.small_optimizer)
+        group = {} if optimizer is None else optimizer.param_groups[0]
+        return frozenset(name for name, value in self.defaults.items() if name in group and group[name] != value)
 
     def _remembered(self, question: str, answer: Any) -> str | None:
         if question not in self._refusals:  # a recipe of many rules asks the same again and again
@@ -132,7 +158,7 @@ class Traits:
     ) -> Optimizer:
         """An optimizer of the class over small tensors: a group for each sequence of these or of their dimensions."""
         own = {**dict.fromkeys(self.said_by_groups, False), **(settings or {})}
-        of_groups = {name: value for name, value in own.items() if name in self.defaults}
+        of_groups = {name: value for name, value in own.items() if self.has(name)}
         groups = [
             {"params": [small(one) if isinstance(one, int) else one for one in group], **of_groups}
             for group in groups_of or ([2],)
@@ -142,7 +168,7 @@ class Traits:
     @functools.cached_property
     def takes_matrices_only(self) -> bool:
         """Whether the class takes matrices and neither vectors nor kernels, as Muon."""
-        if self.refusal({}) is not None:
+        if self.refusal({}) is not None or takes(self.small_optimizer) is not None:
             return False
         return all(self.refusal({}, [n]) is not None or self.step_refusal({}, [n]) is not None for n in (1, 3))
 
@@ -190,7 +216,7 @@ def traits_of(optimizer: type[Optimizer], said: Mapping[str, Any] | None = None)
     constructor = constructor_of(optimizer)
     settings = {n: v for n, v in (said or {}).items() if n in constructor.required or n in constructor.inner}
     with undisturbed():
-        group, asked = _first_group(optimizer, settings)
+        group, asked = first_group(lambda group: construct(optimizer, [group], settings, _small_model()))
     hyperparameters = _hyperparameters_in(group, optimizer, settings, asked)
     return Traits(optimizer, hyperparameters, frozenset(constructor.arguments), settings, asked)
 
@@ -222,46 +248,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, (bool, int, float, str))
-
-
-class _Asked(dict[str, Any]):
-    """A param group that notes what it is asked for and lacks."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.lacking: list[str] = []
-
-    def __contains__(self, key: object) -> bool:
-        found = super().__contains__(key)
-        if not found:
-            self.lacking.append(str(key))
-        return found
-
-    def __missing__(self, key: str) -> Any:
-        self.lacking.append(key)
-        raise KeyError(key)
-
-
-def _first_group(optimizer: type[Optimizer], settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The group that the class makes of a small matrix, and the switches that it had to be given for it.
-
-    pytorch_optimizer's Muon wants ``use_muon`` in each group; what else is in a group depends on it.
-    """
-    asked: dict[str, Any] = {}
-    while True:
-        group = _Asked({"params": [small(2)], **asked})
-        try:
-            found = construct(optimizer, [group], settings, _small_model()).param_groups[0]
-            break
-        except Exception:
-            if not group.lacking or group.lacking[-1] in asked or len(asked) == _KEYS_ASKED_FOR:
-                raise
-            asked[group.lacking[-1]] = False
-    both = dict(found)
-    for name in asked:
-        group = _Asked({"params": [small(2)], **asked, name: True})
-        both = {**construct(optimizer, [group], settings, _small_model()).param_groups[0], **both}
-    return both, tuple(asked)
 
 
 def _small_model() -> nn.Module:

@@ -25,6 +25,7 @@ ROWS = [
     {"kinds"},
     {"depth", "selection"},
     {"construction", "needs"},
+    {"group_keys"},
     {"traits"},
     {"classes"},
     {"cascade", "state_types"},

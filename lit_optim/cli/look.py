@@ -65,6 +65,7 @@ def look(config: DictConfig) -> Look:
     Raises:
         LitOptimError: With the mistakes of every part that could be looked at.
     """
+    from lit_optim.builder import needs_in
     from lit_optim.cli.assemble import (
         callbacks_of,
         check_monitors,
@@ -77,7 +78,7 @@ def look(config: DictConfig) -> Look:
     )
     from lit_optim.cli.quiet import quiet
     from lit_optim.integration.horizon import planned_horizon
-    from lit_optim.integration.loop import check_loop
+    from lit_optim.integration.loop import check_loop, check_needs
     from lit_optim.planner import make_plan
 
     quiet()
@@ -99,7 +100,7 @@ def look(config: DictConfig) -> Look:
             module = module_of(config, data, recipe)
     if module is not None:
         with refusals.noted():
-            check_loop(module, differentiable=bool(recipe.values.get("differentiable")))
+            check_loop(module, recipe)
         with refusals.noted():
             check_monitors(config, module)
     if data is not None and trainer is not None:
@@ -109,6 +110,9 @@ def look(config: DictConfig) -> Look:
         with refusals.noted(), _translated():
             module.configure_model()
             plan = make_plan(module, recipe, horizon or _ANY_RUN)
+    if plan is not None and trainer is not None:
+        with refusals.noted():
+            check_needs(trainer, plan, needs_in(plan))
     _drop_echoes(refusals, mistakes, horizon)
     refusals.told()
     assert module is not None

@@ -7,24 +7,23 @@ from collections.abc import Iterator
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
-from torch.optim import Optimizer
 
+from lit_optim.builder import traits_in
 from lit_optim.errors import Mistake, PlanError
 from lit_optim.needs import Needs
 from lit_optim.plan import Plan
+from lit_optim.recipe import Recipe
 from lit_optim.state_types import unreadable
-from lit_optim.targets import resolve
-from lit_optim.traits import traits_of
 
 __all__ = ["check_loop", "check_needs"]
 
 
-def check_loop(module: LightningModule, differentiable: bool) -> None:
+def check_loop(module: LightningModule, recipe: Recipe) -> None:
     """Refuse what automatic optimization never does.
 
     Args:
         module: What is trained.
-        differentiable: Whether the recipe asks for steps to differentiate through.
+        recipe: Its recipe, which may ask for steps to differentiate through.
 
     Raises:
         PlanError: A module with manual optimization, or a step to differentiate through.
@@ -34,10 +33,11 @@ def check_loop(module: LightningModule, differentiable: bool) -> None:
         remedy = "set self.automatic_optimization = True, or use make_plan and build in a loop of your own"
         problem = f"{type(module).__name__} optimizes manually, so nothing would step what the plan builds"
         mistakes.append(Mistake("automatic_optimization", problem, remedy=remedy))
-    if differentiable:
+    said = {"optimizer": recipe.values} | {f"{rule.key}.optimizer": rule.arguments for rule in recipe.rules}
+    for key in (key for key, values in said.items() if values.get("differentiable")):
         remedy = "remove it, or use make_plan and build in a loop of your own"
         problem = "Lightning doesn't differentiate through a step"
-        mistakes.append(Mistake("optimizer.differentiable", problem, given="True", remedy=remedy))
+        mistakes.append(Mistake(f"{key}.differentiable", problem, given="True", remedy=remedy))
     if mistakes:
         raise PlanError(*mistakes)
 
@@ -46,7 +46,7 @@ def check_needs(trainer: Trainer, plan: Plan, needs: Needs) -> None:
     """Refuse a precision or a strategy in which what the optimizer needs isn't defined.
 
     Args:
-        trainer: It is fitting.
+        trainer: What it is to run in.
         plan: What is to run.
         needs: Its optimizer's.
 
@@ -83,8 +83,9 @@ def check_needs(trainer: Trainer, plan: Plan, needs: Needs) -> None:
 
 
 def _not_to_be_saved(plan: Plan) -> Iterator[Mistake]:
-    for name in dict.fromkeys(group.optimizer for group in plan.groups):
-        why = unreadable(traits_of(resolve(name, (Optimizer,), "optimizer"), plan.arguments.get(name)))
+    for name, traits in traits_in(plan).items():
+        group = next(group for group in plan.groups if group.optimizer == name)
+        why = unreadable(traits, {**group.hyperparameters, **plan.arguments.get(name, {})})
         if why is not None:
             problem = f"the state of {name} can't be loaded again, so its checkpoints would be lost: {why}"
             remedy = (

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from lit_optim.builder import build
+from lit_optim.builder import build, needs_in
 from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError
 from lit_optim.integration.backward import keep_graph
@@ -73,14 +73,15 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
         PlanError: It doesn't fit this model or this run, or the processes of the run made different plans.
     """
     recipe = _recipe(recipe)
-    check_loop(module, differentiable=bool(recipe.values.get("differentiable")))
+    check_loop(module, recipe)
+    trust(recipe)  # once more, for who has no `prepare`: what is saved from here on can be loaded
     plan = make_plan(module, recipe, fitting_horizon(module.trainer))
     _check_same_everywhere(plan.hash)
+    check_needs(module.trainer, plan, needs_in(plan))
     late = _frozen_too_late(module, plan)
     optimizer, scheduler = build(module, plan)
     for parameter in late:
         parameter.requires_grad_(True)
-    check_needs(module.trainer, plan, scheduler.needs)
     keep_graph(module, scheduler.needs.graph)
     callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of its own
     callbacks[:] = [*_helpers(optimizer, scheduler, late), *(one for one in callbacks if not isinstance(one, _HELPERS))]

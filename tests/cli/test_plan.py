@@ -82,7 +82,7 @@ def test_help_shows_its_own_flags_and_the_config_groups(lit_optim_: Any) -> None
     assert ended.code == 0
     assert "--json" in ended.out
     assert "--plot FILE" in ended.out
-    assert "optimizer: adagrad, adam" in ended.out
+    assert "optimizer: adafactor, adagrad, adam" in ended.out
 
 
 def test_hydras_flags_keep_working(lit_optim_: Any) -> None:

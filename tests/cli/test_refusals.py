@@ -20,7 +20,7 @@ STRATEGY = "trainer.strategy={_target_: os.system, command: touch pwned}"
 
 REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # overrides, what the message says
     "unknown group": (("optimzer=sgd",), ("optimzer:", "nearest: optimizer", "optimzer=sgd")),
-    "unknown choice": (("optimizer=adamx",), ("optimizer:", "adamx", "nearest: adam, adamw")),
+    "unknown choice": (("optimizer=adamx",), ("optimizer:", "adamx", "nearest: adam, ")),
     "unknown choice of data": (("data=minst",), ("data:", "nearest: mnist")),
     "unknown experiment": (("experiment=tutorial_sdg",), ("experiment:", "nearest: tutorial_sgd")),
     "unknown key": (("learning_rate=0.1",), ("learning_rate:",)),

@@ -143,7 +143,9 @@ def test_cfg_prints_the_config_and_runs_nothing(lit_optim_: Any, tmp_path: Path,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("flag", "says"), [("--help", "optimizer: adagrad, adam, adamw"), ("--info", "Defaults Tree")])
+@pytest.mark.parametrize(
+    ("flag", "says"), [("--help", "optimizer: adafactor, adagrad, adam, adamw"), ("--info", "Defaults Tree")]
+)
 def test_help_and_info_run_nothing(lit_optim_: Any, tmp_path: Path, flag: str, says: str) -> None:
     ended = lit_optim_("train", flag)
     assert ended.code == 0

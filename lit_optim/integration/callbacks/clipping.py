@@ -25,4 +25,5 @@ class ClipGroups(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """See the class."""
-        self._clipping.clip()
+        if optimizer is self._clipping.optimizer:  # of another fit with the same Trainer, it may be another
+            self._clipping.clip()

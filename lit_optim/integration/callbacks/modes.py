@@ -10,6 +10,8 @@ from torch.optim import Optimizer
 
 __all__ = ["OptimizerModes"]
 
+_UNTOUCHED = object()
+
 
 class OptimizerModes(Callback):
     """Puts the optimizer into its train mode where a batch is trained, and into eval mode for all else.
@@ -25,9 +27,10 @@ class OptimizerModes(Callback):
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer: Any = optimizer
         self._trains = False
+        self._saving: Any = _UNTOUCHED  # what stood on the Trainer itself in place of its class's method
 
-    def _train(self) -> None:
-        if not self._trains:
+    def _train(self, trainer: Trainer) -> None:
+        if not self._trains and self._optimizer in trainer.optimizers:
             self._optimizer.train()
             self._trains = True
 
@@ -38,30 +41,33 @@ class OptimizerModes(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on ``trainer.save_checkpoint`` saves in eval mode; every callback that saves calls it."""
-        saving = type(trainer).save_checkpoint
+        if self._optimizer not in trainer.optimizers:  # another fit than the one that this is for
+            return
+        self._saving = vars(trainer).get("save_checkpoint")
+        saving = trainer.save_checkpoint
 
         def save_checkpoint(filepath: str | Path, *args: Any, **kwargs: Any) -> None:
             trained = self._trains
             self._eval()
             try:
-                saving(trainer, filepath, *args, **kwargs)
+                saving(filepath, *args, **kwargs)
             finally:
                 if trained:
-                    self._train()
+                    self._train(trainer)
 
         trainer.save_checkpoint = save_checkpoint  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train."""
-        self._train()
+        self._train(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train."""
-        self._train()
+        self._train(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Train, after a validation as well."""
-        self._train()
+        self._train(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate."""
@@ -85,4 +91,8 @@ class OptimizerModes(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the Trainer its method back."""
-        vars(trainer).pop("save_checkpoint", None)
+        if "save_checkpoint" in vars(trainer) and self._saving is not _UNTOUCHED:
+            del trainer.save_checkpoint
+            if self._saving is not None:
+                trainer.save_checkpoint = self._saving  # type: ignore[method-assign]
+        self._saving = _UNTOUCHED

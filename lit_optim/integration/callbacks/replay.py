@@ -52,7 +52,8 @@ class ReplaySteps(Callback):
     ) -> None:
         """Keep what belongs to a step that is yet to come."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if trainer.accumulate_grad_batches > 1 and isinstance(loss, Tensor):
+        ours = self._optimizer in trainer.optimizers
+        if ours and trainer.accumulate_grad_batches > 1 and isinstance(loss, Tensor):
             self._earlier.append((batch, batch_idx))
             self._loss = self._loss + loss.detach()
 
