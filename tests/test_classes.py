@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
+from torch import nn
+from torch.optim import SGD
 
 import lit_optim as lo
 from lit_optim.classes import DEFAULT, Argument, Classes
@@ -123,3 +126,48 @@ def test_the_nearest_class_stands_in_for_a_misspelled_one() -> None:
     found, mistakes = classes({"_target_": "torch.optim.Adamm", "lr": 0.1})
     assert [mistake.key for mistake in mistakes] == ["optimizer._target_"]
     assert found.traits[DEFAULT].optimizer.__name__ == "Adam"
+
+
+def test_an_optimizer_with_modes_is_not_put_inside_of_another() -> None:
+    _, mistakes = classes({**SAM, "base_optimizer": "pytorch_optimizer.ScheduleFreeSGD"})
+    assert lines(mistakes) == [
+        "optimizer.base_optimizer: pytorch_optimizer.ScheduleFreeSGD has modes, which pytorch_optimizer.SAM doesn't "
+        "switch",
+        "    given:   pytorch_optimizer.ScheduleFreeSGD",
+        "    fix:     let it work around another class",
+    ]
+
+
+@pytest.mark.parametrize("base", ["torch.optim.AdamW", "torch.optim.Adam", "pytorch_optimizer.Lion"])
+@pytest.mark.parametrize("name", ["SAM", "WSAM", "LookSAM", "FriendlySAM"])
+def test_any_class_may_be_the_base(name: str, base: str) -> None:
+    node = {"_target_": f"pytorch_optimizer.{name}", "base_optimizer": base, "lr": 0.1, "betas": [0.8, 0.9]}
+    recipe = lo.Recipe.from_config({"optimizer": node})
+    model = nn.Linear(3, 2)
+    optimizer, _ = lo.build(model, lo.make_plan(model, recipe, lo.Horizon(3)))
+    assert optimizer.base_optimizer.param_groups[0]["betas"] == (0.8, 0.9)  # type: ignore[attr-defined]
+
+
+class Demands(SGD):
+    """A learning rate that can't be left out, as older classes have it."""
+
+    def __init__(self, params: Any, lr: float, momentum: float = 0.0) -> None:
+        super().__init__(params, lr, momentum)
+
+
+def test_a_hyperparameter_without_a_default_is_one_all_the_same() -> None:
+    target = f"{__name__}.Demands"
+    sys.modules.setdefault(__name__, sys.modules[Demands.__module__])
+    rules = {
+        "bias": {"match": "bias", "lr": 0.5},
+        "weight": {"match": "weight", "optimizer": {"_target_": target}, "lr": 2},
+    }
+    model = nn.Linear(3, 2)
+    recipe = lo.Recipe.from_config({"optimizer": {"_target_": target, "lr": 0.1}, "rules": rules})
+    plan = lo.make_plan(model, recipe, lo.Horizon(3))
+    assert {group.name: group.hyperparameters["lr"] for group in plan.groups} == {"weight": 2, "bias": 0.5}
+    assert plan.arguments == {}
+    optimizer, _ = lo.build(model, plan)
+    assert sorted(group["lr"] for group in optimizer.param_groups) == [0.5, 2]
+    with pytest.raises(lo.PlanError, match=r"optimizer\.lr: .*Demands can't be constructed without 'lr'"):
+        lo.make_plan(model, lo.Recipe.from_config({"optimizer": {"_target_": target}}), lo.Horizon(3))

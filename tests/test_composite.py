@@ -354,3 +354,26 @@ def test_torch_s_distributed_checkpoint_names_the_state_and_puts_it_back() -> No
     train(model, [composite], steps=2, start=3)
     train(other, [again], steps=2, start=3)
     assert same(model, other)
+
+
+@pytest.mark.parametrize("name", ["StableSPAM", "Ranger21"])
+def test_what_a_child_alone_keeps_is_saved_and_loaded(name: str) -> None:
+    def made(model: nn.Sequential) -> CompositeOptimizer:
+        more = {"num_iterations": 10} if name == "Ranger21" else {}
+        child = getattr(pytorch_optimizer, name)(model[0].parameters(), **more)
+        return CompositeOptimizer({"child": child, "sgd": SGD(model[2].parameters(), 0.1, momentum=0.9)})
+
+    whole, half = model_of(), model_of()
+    train(whole, [made(whole)], steps=6)
+    first = made(half)
+    train(half, [first], steps=3)
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    assert [*saved["optimizers"]] == ["child"]
+    second = made(half)
+    second.load_state_dict(saved)
+    train(half, [second], steps=3, start=3)
+    assert same(whole, half)
+    assert "optimizers" not in CompositeOptimizer(children(model_of())).state_dict()

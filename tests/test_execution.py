@@ -191,3 +191,16 @@ def test_a_group_s_own_bookkeeping_is_no_hyperparameter() -> None:
     moved = optimizer.param_groups[0]["step"]
     scheduler.load_state_dict({"last_epoch": 3})
     assert optimizer.param_groups[0]["step"] == moved > 0
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": "torch.optim.LBFGS", "line_search_fn": "wolfe"},
+        {"_target_": "pytorch_optimizer.AdaHessian", "hessian_distribution": "foo"},
+        {"_target_": "pytorch_optimizer.Kron", "memory_save_mode": "foo"},
+        {"_target_": "pytorch_optimizer.DeMo"},
+    ],
+)
+def test_what_only_a_step_refuses_is_refused_by_the_plan(node: dict[str, Any]) -> None:
+    assert refused(node)[0].startswith(f"optimizer: {node['_target_']} can't step layer.0.weight")

@@ -169,3 +169,23 @@ def test_a_stand_in_is_as_the_original_and_apart_from_it(name: str) -> None:
     assert weights.grad is None
     assert told == []
     assert stand_in(made).param_groups[0]["params"][0].shape == (2, 2)
+
+
+class HasHooks(SGD):
+    """Names that only sound like a backward pass."""
+
+    def after_backward_norms(self) -> None: ...
+
+    def on_backward(self) -> None: ...
+
+    def _backward(self, loss: Any) -> None: ...
+
+
+def test_a_method_that_takes_no_loss_is_no_backward_pass() -> None:
+    assert own_backward(HasHooks) is None
+
+
+def test_the_failure_that_is_told_is_of_the_way_that_the_class_steps() -> None:
+    lbfgs = traits_of(LBFGS)
+    assert lbfgs.step_refusal({"line_search_fn": "wolfe"}, [2]) == "only 'strong_wolfe' is supported"
+    assert lbfgs.step_refusal({"line_search_fn": "strong_wolfe"}, [2]) is None

@@ -247,3 +247,35 @@ def test_groups_that_a_class_makes_itself_follow_the_plan_s_one() -> None:
     scheduler.load_state_dict({"last_epoch": 5})
     assert {group["lr"] for group in optimizer.param_groups} == {plan.curve("default", "lr")[5]}
     assert [group["name"] for group in optimizer.param_groups] == [*plan.groups[0].parameters]
+
+
+def test_how_each_group_is_executed_stays_its_own_after_loading() -> None:
+    sgd = {"_target_": "torch.optim.SGD", "lr": 0.1, "foreach": False}
+    rules = {"bias": {"match": "*.bias", "optimizer": sgd}}
+    config = {"optimizer": {"_target_": "torch.optim.AdamW"}, "rules": rules}
+    model, _, optimizer, scheduler = built(config)
+    before = [(group["name"], group["fused"], group["foreach"]) for group in optimizer.param_groups]
+    assert before == [("default", True, None), ("bias", None, False)]
+    step(model, optimizer, 0)
+    saved, at = copy.deepcopy(optimizer.state_dict()), scheduler.state_dict()
+    saved["param_groups"][1]["foreach"] = True
+    _, _, again, scheduler = built(config)
+    again.load_state_dict(saved)
+    scheduler.load_state_dict(at)
+    assert [(group["name"], group["fused"], group["foreach"]) for group in again.param_groups] == before
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_what_an_optimizer_moves_itself_stays_as_loaded_unless_it_is_scheduled(scheduled: bool) -> None:
+    asgd = {"_target_": "pytorch_optimizer.ASGD", "lr": 0.01}
+    config = {"optimizer": asgd, "schedule": {"lr": node("Constant")} if scheduled else {}}
+    model, _, optimizer, scheduler = built(config)
+    for number in range(3):
+        step(model, optimizer, number)
+        scheduler.step()
+    moved = optimizer.param_groups[0]["lr"]
+    _, _, again, resumed = built(config)
+    again.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(scheduler.state_dict())
+    assert (again.param_groups[0]["lr"] == moved) is not scheduled or moved == 0.01
+    assert scheduled or moved != 0.01

@@ -80,3 +80,9 @@ def test_what_can_not_be_used_is_passed_over() -> None:
     trust(lo.Recipe.from_config({"optimizer": {"_target_": "pytorch_optimizer.LOMO"}}))
     trust(lo.Recipe.from_config({"optimizer": {"_target_": "torch.optim.Adamm"}}))
     assert get_safe_globals() == []
+
+
+def test_what_is_said_may_bring_other_types() -> None:
+    traits = traits_of(pytorch_optimizer.ScalableShampoo)
+    plain = {cls.__name__ for cls in state_types(traits)}
+    assert {cls.__name__ for cls in state_types(traits, {"graft_type": 3})} - plain == {"RMSPropGraft"}

@@ -193,3 +193,15 @@ def test_a_class_that_makes_its_groups_is_clipped_as_one() -> None:
     optimizer.step()
     whole = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     assert whole.item() == pytest.approx(0.1, rel=1e-4)
+
+
+def test_a_class_that_only_wants_the_loss_has_its_closure_looked_after() -> None:
+    torch.manual_seed(0)
+    model = MLP(4, (3, 3), 2)
+    recipe = lo.Recipe.from_config({"optimizer": {"_target_": "pytorch_optimizer.AliG", "max_lr": 0.1}})
+    optimizer, scheduler = lo.build(model, lo.make_plan(model, recipe, lo.Horizon(10)))
+    losses: list[Any] = []
+    scheduler.step_hook.finish_loss = lambda loss: losses.append(loss) or loss * 2  # type: ignore[func-returns-value]
+    optimizer.step(closure_of(model))  # which AliG calls with gradients switched off
+    assert [loss.item() for loss in losses] == [1.0]
+    assert model.layer[0].weight.grad is not None

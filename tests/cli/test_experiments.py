@@ -158,6 +158,13 @@ def test_every_optimizer_plans_without_a_rule(lit_optim_: Any, name: str) -> Non
     assert "warning" not in ended.out
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_command_that_an_optimizer_shows_plans(lit_optim_: Any, name: str) -> None:
+    overrides = shlex.split(comments(f"optimizer/{name}.yaml")[1])[2:]
+    ended = lit_optim_("plan", *TINY, *overrides)
+    assert ended.code == 0, ended.err
+
+
 def test_what_an_optimizer_comes_with_gives_way_to_the_command_line(lit_optim_: Any) -> None:
     assert "→" not in lit_optim_("plan", *TINY, "optimizer=schedule_free").out
     assert "→" in lit_optim_("plan", *TINY, "optimizer=schedule_free", "schedule=cosine").out

@@ -76,3 +76,10 @@ def test_sharded_weights_and_evaluations_at_others_are_refused(kind: type, train
     with pytest.raises(lo.PlanError, match="at weights that it moves as whole tensors"):
         check_needs(one, plan, Needs(gradients_first=True))
     check_needs(one, plan, Needs(closure=True))
+
+
+def test_a_step_to_differentiate_through_is_refused_in_a_rule_as_well(trainer: Any) -> None:
+    adamw = {"_target_": "torch.optim.AdamW", "differentiable": True}
+    rules = {"head": {"match": {"module": "head"}, "optimizer": adamw}}
+    with pytest.raises(lo.PlanError, match=r"^rules\.head\.optimizer\.differentiable: Lightning doesn't differentiate"):
+        trainer().fit(lo.attach(Net(), {"optimizer": {"_target_": "torch.optim.SGD"}, "rules": rules}), loader(1))

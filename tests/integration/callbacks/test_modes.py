@@ -193,3 +193,26 @@ def test_an_optimizer_that_has_not_stepped_is_left_alone(trainer: Any) -> None:
     recipe = {"optimizer": {"_target_": "pytorch_optimizer.SPlus", "lr": 0.1}}
     with pytest.raises(ValueError, match="as planned"):
         trainer(num_sanity_val_steps=1).fit(lo.attach(FailsAtOnce(), recipe), loader(2), loader(1))
+
+
+def test_another_fit_with_the_same_trainer_is_left_alone(trainer: Any, tmp_path: Path) -> None:
+    first, one, told = Net(), trainer(), []
+    own = one.save_checkpoint
+    one.save_checkpoint = lambda *args, **more: told.append(args) or own(*args, **more)
+    mine = one.save_checkpoint
+    one.fit(lo.attach(first, ALONE), loader(3))
+    assert one.save_checkpoint is mine
+    left = weights_of(first)
+
+    class Looks(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            assert all(torch.equal(value, left[name]) for name, value in first.state_dict().items())
+
+    one.callbacks.append(Looks())
+    one.fit_loop.max_epochs = 2
+    plain = Net(4)
+    plain.configure_optimizers = lambda: torch.optim.SGD(plain.parameters(), 0.1)
+    one.fit(plain, loader(3))
+    one.save_checkpoint(tmp_path / "last.ckpt")
+    assert len(told) == 1
+    assert one.save_checkpoint is mine

@@ -19,7 +19,7 @@ from lit_optim.integration.callbacks.replay import ReplaySteps
 LBFGS = {"_target_": "torch.optim.LBFGS", "max_iter": 4, "line_search_fn": "strong_wolfe"}
 SAM = {"_target_": "pytorch_optimizer.SAM", "base_optimizer": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}
 WSAM = {**SAM, "_target_": "pytorch_optimizer.WSAM"}
-ALIG = {"_target_": "pytorch_optimizer.AliG", "max_lr": 0.1}
+ALIG = {"_target_": "pytorch_optimizer.AliG", "max_lr": 50.0}  # high enough for the loss to matter
 RECIPES = {"LBFGS": LBFGS, "SAM": SAM, "WSAM": WSAM, "AliG": ALIG}
 STEPS = 12
 
@@ -29,7 +29,7 @@ def by_hand(name: str, net: Net) -> Optimizer:
     if name == "LBFGS":
         return torch.optim.LBFGS(parameters, max_iter=4, line_search_fn="strong_wolfe")
     if name == "AliG":
-        return pytorch_optimizer.AliG(parameters, max_lr=0.1)
+        return pytorch_optimizer.AliG(parameters, max_lr=50.0)
     base = {"base_optimizer": torch.optim.SGD, "lr": 0.1, "momentum": 0.9}
     if name == "SAM":
         return pytorch_optimizer.SAM(parameters, **base)
