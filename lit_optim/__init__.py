@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lit_optim.builder import build
+    from lit_optim.composite import CompositeOptimizer
     from lit_optim.durations import Horizon
     from lit_optim.errors import ConfigError, DataError, LitOptimError, Mistake, PlanError, RecipeError, RunError
     from lit_optim.integration import callbacks
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lit_optim.recipe import Recipe
 
 __all__ = [
+    "CompositeOptimizer",
     "ConfigError",
     "DataError",
     "Group",
@@ -39,6 +41,7 @@ __all__ = [
 
 _HOMES = {
     "build": "builder",
+    "CompositeOptimizer": "composite",
     "Horizon": "durations",
     **dict.fromkeys(
         ["ConfigError", "DataError", "LitOptimError", "Mistake", "PlanError", "RecipeError", "RunError"], "errors"

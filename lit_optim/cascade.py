@@ -127,8 +127,9 @@ class Cascade:
         if decay is not None and "lr" not in values:
             self.note_unknown(f"{decay.key}.layer_decay", "lr", decay.layer_decay, traits)
             decay = None
-        clipping = [rule for rule in rules if rule.clip_norm is not None][-1:]
-        at_work = {*shaped, chooser, *(rule.name for rule in (*on_freezing[-1:], *clipping))}
+        clipping = [rule for rule in rules if rule.clip_norm is not None]
+        clips = any(rule.clip_norm != math.inf for rule in clipping)  # or infinity takes nothing back
+        at_work = {*shaped, chooser, *(rule.name for rule in (*on_freezing[-1:], *clipping[-1:] * clips))}
         return Settled(
             traits,
             chosen_at,
@@ -139,7 +140,7 @@ class Cascade:
             frozenset(at_work - {DEFAULT}),
             freeze=freeze,
             layer_decay=decay,
-            clip=clipping[0] if clipping else None,
+            clip=clipping[-1] if clipping else None,
         )
 
     def _check_said_by_groups(self, traits: Traits, written: Mapping[str, Any], chosen_at: str) -> None:
@@ -245,6 +246,8 @@ class Cascade:
         if name in EXECUTION or name in traits.of_all_groups:
             problem = f"{name!r} is for all groups of {dotted_name(traits.optimizer)} at once"
             remedy = "write it under the optimizer that names the class"
+        elif name == "clip_norm":
+            remedy = "write it in a rule: rules.NAME.clip_norm"
         elif ".optimizer." in f".{key}":
             known += traits.of_all_groups
         self.note(key, problem, given=repr(value), allowed=known, nearest=nearest(name, known), remedy=remedy)

@@ -50,7 +50,8 @@ def group_mistakes(
     if fails is not None:
         problem = f"{one.optimizer} can't step {few(one.entries)}: {fails}"
         remedy = "change what is said there, or give these to another class in a rule of their own"
-        yield Mistake(settled.chosen_at, problem, remedy=remedy)
+        known = tuple(sorted(settled.traits.optional)) if "it wants" in fails else ()
+        yield Mistake(settled.chosen_at, problem, allowed=known, remedy=remedy)
 
 
 def _not_a_matrix(entries: Sequence[Entry], one: Merged) -> Mistake:

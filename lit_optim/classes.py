@@ -82,7 +82,7 @@ class Classes:
             self._mistakes.extend(error.mistakes)
         except Exception as error:  # whatever a class of the user's may raise
             why = str(error) or type(error).__name__
-            remedy = "choose a class that is constructed from parameters and plain values"
+            remedy = "give it what it asks for, or choose another class"
             problem = f"{target} can't be constructed: {why}"
             self._mistakes.append(Mistake(f"{key}._target_", problem, given=target, remedy=remedy))
         return None
@@ -119,7 +119,7 @@ def _lacking(optimizer: type[Optimizer], said: Mapping[str, Any], key: str) -> I
         yield Mistake(f"{key}._target_", problem, given=name, remedy="choose another class")
         return
     for argument in constructor.required:
-        if argument not in said:
+        if said.get(argument) is None:
             wraps = argument in constructor.inner
             problem = f"{name} can't be constructed without {argument!r}"
             remedy = f"name the class that it works around: {key}.{argument}=torch.optim.AdamW"
@@ -129,8 +129,11 @@ def _lacking(optimizer: type[Optimizer], said: Mapping[str, Any], key: str) -> I
         if said.get(argument) is not None:
             try:
                 inside = resolve(said[argument], (Optimizer,), f"{key}.{argument}")
-                if has_modes(inside):
-                    problem = f"{dotted_name(inside)} has modes, which {name} doesn't switch"
+                why = "has modes, which {} doesn't switch" if has_modes(inside) else None
+                if constructor_of(inside).inner:
+                    why = "works around another optimizer as {} does"
+                if why is not None:
+                    problem = f"{dotted_name(inside)} {why.format(name)}"
                     yield Mistake(
                         f"{key}.{argument}", problem, said[argument], remedy="let it work around another class"
                     )

@@ -40,6 +40,9 @@ class CompositeOptimizer(Optimizer):
     """
 
     def __init__(self, optimizers: Mapping[str, Optimizer]) -> None:
+        if not isinstance(optimizers, Mapping):
+            remedy = 'for example {"muon": first, "adamw": second}'
+            raise PlanError(Mistake("optimizers", "optimizers by name are needed", repr(optimizers), remedy=remedy))
         self.optimizers = dict(optimizers)
         _check(self.optimizers)
         self._wants_loss = _check_needs(self.optimizers)
@@ -207,6 +210,8 @@ def _check(optimizers: Mapping[str, Optimizer]) -> None:
     held: dict[torch.Tensor, str] = {}
     for name, child in optimizers.items():
         key = f"optimizers.{name}"
+        if not isinstance(child, Optimizer):
+            raise PlanError(Mistake(key, "this is no optimizer", repr(child), remedy="give one, made already"))
         if isinstance(child, CompositeOptimizer):
             problem = "a composite can't be part of another"
             raise PlanError(Mistake(key, problem, remedy=f"put the optimizers of {name} in its place"))

@@ -27,7 +27,7 @@ class Constructor:
     Args:
         arguments: Those that a config can give, by name.
         inherited: The arguments that the classes above it take, which it may pass on (AdamW does to Adam).
-        takes_groups: Whether it takes param groups; else it makes them itself from the model.
+        takes_params: Whether param groups are one of its arguments.
         takes_model: Whether the model is one of its arguments.
         inner: The arguments that stand for another optimizer: True where its class is meant, False where one that holds
             the same param groups is. A config names the class.
@@ -36,10 +36,15 @@ class Constructor:
 
     arguments: Mapping[str, inspect.Parameter]
     inherited: frozenset[str]
-    takes_groups: bool
+    takes_params: bool
     takes_model: bool
     inner: Mapping[str, bool]
     required: tuple[str, ...]
+
+    @property
+    def takes_groups(self) -> bool:
+        """Whether it takes param groups, itself or in another optimizer; else it makes them itself from the model."""
+        return self.takes_params or any(not is_class for is_class in self.inner.values())
 
 
 def constructor_of(optimizer: type[Optimizer]) -> Constructor:
@@ -61,7 +66,7 @@ def _read(optimizer: Any) -> Constructor:
     return Constructor(
         arguments,
         frozenset().union(*(inspect.signature(cls).parameters for cls in above)) - {_PARAMS, _MODEL, "defaults"},
-        takes_groups=_PARAMS in named or any(not is_class for is_class in inner.values()),
+        takes_params=_PARAMS in named,
         takes_model=_MODEL in named,
         inner=inner,
         required=tuple(name for name, parameter in arguments.items() if parameter.default is parameter.empty),
@@ -97,7 +102,7 @@ def construct(
         if is_class:  # what the inner class takes; the groups carry the rest
             given |= {name: value for name, value in others.items() if name in constructor_of(inside).arguments}
         given[name] = inside if is_class else construct(inside, groups, others, model)
-    if constructor.takes_groups and not any(isinstance(value, Optimizer) for value in given.values()):
+    if constructor.takes_params:
         given[_PARAMS] = groups
     if constructor.takes_model:
         given[_MODEL] = model

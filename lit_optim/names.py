@@ -12,6 +12,7 @@ from lit_optim.errors import ConfigError, Mistake, nearest
 __all__ = ["dotted_name", "find", "is_dotted", "names_of"]
 
 _NOTHING = object()
+_EXTRAS = {"pytorch_optimizer": "optimizers"}  # packages that an extra of this one brings
 
 
 def is_dotted(name: object) -> TypeGuard[str]:
@@ -87,6 +88,8 @@ def _missing(target: str, base: object, before: str, part: str, kinds: tuple[typ
     """Nothing of that name: say how far the name led, and what of the right kind stands there."""
     if not before:
         remedy = "install it, or start in the folder that holds it; a name starts with its package"
+        if part in _EXTRAS:
+            remedy = f'pip install "lit-optim[{_EXTRAS[part]}]"'
         return Mistake(key, f"there is no module {part!r}", given=target, remedy=remedy)
     names = [
         name

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -29,20 +30,22 @@ from lit_optim.recipe import Recipe
 __all__ = ["Planner", "make_plan"]
 
 
-def make_plan(model: nn.Module, recipe: Recipe, horizon: Horizon) -> Plan:
+def make_plan(model: nn.Module, recipe: Recipe | Mapping[str, Any] | str | Path, horizon: Horizon) -> Plan:
     """Say who claims what, and how it moves, before anything is built.
 
     Args:
         model: Any module; wrappers (``torch.compile``, DDP, FSDP, activation checkpointing) are looked through.
-        recipe: What the user wrote.
+        recipe: What the user wrote: a `Recipe`, or what `Recipe.from_config` reads.
         horizon: The run that durations are measured against.
 
     Returns:
         The plan; the same for the same input, byte for byte, everywhere.
 
     Raises:
+        RecipeError: The recipe's structure is wrong.
         PlanError: With every mistake that was found.
     """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.from_config(recipe)
     with _collector_at_rest():
         planner = Planner(model, recipe, horizon)
         plan = planner.plan()

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_text", "save_figure"]
 
-_USUAL = ("lr", "weight_decay", "momentum", "betas")  # told even where the recipe says nothing of them
+_USUAL = (
+    "lr",
+    "weight_decay",
+    "momentum",
+    "betas",
+    "nesterov",
+    "rho",
+)  # told even where the recipe says nothing of them
 _MODEL = "the model itself (requires_grad=False)"
 _Settings = Mapping[str, Any]  # a group's hyperparameters: a span where one moves, else the value
 
@@ -134,6 +141,8 @@ def _shared_notes(
         said = everywhere if kinds == tuple(classes) else []
         for name in shared.get(kinds, ()):
             value = next(values[name] for values in settings if name in values)
+            if value is False:
+                continue
             text = _text(value, plan)
             said = [*said, f"{name} ({text})" if isinstance(value, (tuple, list)) else f"{name} {text}"]
         of = "" if kinds == tuple(classes) else " of " + " and ".join(classes[kind] for kind in kinds)

@@ -33,7 +33,12 @@ def trust(recipe: Recipe) -> None:
     """
     classes = Classes(recipe, [])
     for name, traits in classes.traits.items():
-        add_safe_globals(state_types(traits, classes.said[name]))
+        said = {
+            name: value for name, value in classes.said[name].items() if traits.has(name) or name in traits.arguments
+        }
+        in_rules = [{n: v for n, v in rule.values.items() if traits.has(n)} for rule in recipe.rules]
+        for settings in (said, *({**said, **more} for more in in_rules if more)):
+            add_safe_globals(state_types(traits, settings))
 
 
 def state_types(traits: Traits, said: Mapping[str, Any] | None = None) -> list[Any]:

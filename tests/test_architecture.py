@@ -135,7 +135,19 @@ def test_the_contents_page_is_complete() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Recipe", "make_plan", "Horizon", "Plan", "build", "RecipeModule", "configure_optimizers", "attach"]
+    "name",
+    [
+        "Recipe",
+        "make_plan",
+        "Horizon",
+        "Plan",
+        "build",
+        "RecipeModule",
+        "configure_optimizers",
+        "attach",
+        "CompositeOptimizer",
+        "LitClassifier",
+    ],
 )
 def test_the_public_names_of_the_design_are_there(name: str) -> None:
     assert name in lo.__all__

@@ -204,3 +204,13 @@ def test_infinity_takes_a_norm_back() -> None:
 
 def test_a_norm_sets_groups_apart() -> None:
     assert settled({"clip_norm": 1}).identity == settled({"clip_norm": 1.0}).identity != settled().identity
+
+
+def test_infinity_alone_shapes_nothing() -> None:
+    assert settled({"clip_norm": float("inf")}).shaped_by == frozenset()
+    assert settled({"clip_norm": 1.0}, {"clip_norm": float("inf")}).shaped_by == {"r1"}
+
+
+def test_a_norm_at_the_top_belongs_in_a_rule() -> None:
+    _, mistakes = attempted(optimizer={**SGD, "clip_norm": 1.0})
+    assert [mistake.remedy for mistake in mistakes] == ["write it in a rule: rules.NAME.clip_norm"]

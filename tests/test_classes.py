@@ -111,7 +111,7 @@ def test_two_rules_of_one_class_say_the_same() -> None:
                 "optimizer._target_: pytorch_optimizer.Ranger21 can't be constructed: unsupported operand type(s) "
                 "for /: 'int' and 'str'",
                 "    given:   pytorch_optimizer.Ranger21",
-                "    fix:     choose a class that is constructed from parameters and plain values",
+                "    fix:     give it what it asks for, or choose another class",
             ],
         ),
     ],
@@ -171,3 +171,31 @@ def test_a_hyperparameter_without_a_default_is_one_all_the_same() -> None:
     assert sorted(group["lr"] for group in optimizer.param_groups) == [0.5, 2]
     with pytest.raises(lo.PlanError, match=r"optimizer\.lr: .*Demands can't be constructed without 'lr'"):
         lo.make_plan(model, lo.Recipe.from_config({"optimizer": {"_target_": target}}), lo.Horizon(3))
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        (
+            {**SAM, "base_optimizer": "pytorch_optimizer.Lookahead"},
+            "optimizer.base_optimizer: pytorch_optimizer.Lookahead works around another optimizer as "
+            "pytorch_optimizer.SAM does",
+        ),
+        (
+            {**SAM, "base_optimizer": None},
+            "optimizer.base_optimizer: pytorch_optimizer.SAM can't be constructed without 'base_optimizer'",
+        ),
+        (
+            {"_target_": "pytorch_optimizer.GSAM", "base_optimizer": "torch.optim.SGD", "rho_scheduler": 1},
+            "optimizer._target_: pytorch_optimizer.GSAM can't be constructed: 'int' object has no attribute 'step'",
+        ),
+    ],
+)
+def test_what_an_optimizer_can_not_work_around(node: dict[str, Any], told: str) -> None:
+    assert lines(classes(node)[1])[0] == told
+
+
+def test_a_package_that_an_extra_brings_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    told = lines(classes({"_target_": "pytorch_optimizer.Lion"})[1])
+    assert told[-1] == '    fix:     pip install "lit-optim[optimizers]"'

@@ -377,3 +377,17 @@ def test_what_a_child_alone_keeps_is_saved_and_loaded(name: str) -> None:
     train(half, [second], steps=3, start=3)
     assert same(whole, half)
     assert "optimizers" not in CompositeOptimizer(children(model_of())).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([1], "optimizers: optimizers by name are needed"),
+        ({"a": SGD}, "optimizers.a: this is no optimizer"),
+        ({"a": None}, "optimizers.a: this is no optimizer"),
+    ],
+)
+def test_what_is_no_mapping_of_optimizers_is_refused(given: Any, told: str) -> None:
+    with pytest.raises(lo.PlanError) as refused:
+        lo.CompositeOptimizer(given)
+    assert str(refused.value).splitlines()[0] == told

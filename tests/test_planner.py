@@ -1005,3 +1005,10 @@ def test_two_plans_have_one_hash_just_where_nothing_differs(
     one: tuple[nn.Module, dict[str, Any], lo.Plan], other: tuple[nn.Module, dict[str, Any], lo.Plan]
 ) -> None:
     assert (one[2].diff(other[2]) == []) == (one[2].hash == other[2].hash)
+
+
+def test_a_recipe_may_be_given_as_a_mapping() -> None:
+    model = MLP(4, (3, 3), 2)
+    assert lo.make_plan(model, sgd(), lo.Horizon(10)) == lo.make_plan(
+        model, lo.Recipe.from_config(sgd()), lo.Horizon(10)
+    )

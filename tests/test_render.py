@@ -315,3 +315,9 @@ def test_what_a_class_is_made_with_is_told() -> None:
     arguments = {"torch.optim.AdamW": {"inside": "torch.optim.SGD", "steps": (1, 2)}}
     plan = lo.Plan((group("a"), group("b", "torch.optim.SGD")), lo.Horizon(10), arguments=arguments)
     assert "made with: AdamW inside torch.optim.SGD, steps 1, 2" in lines_of(plan)
+
+
+def test_nesterov_is_told_where_it_is_on() -> None:
+    on, off = (group("a", "torch.optim.SGD", settings={"nesterov": one, "betas": None}) for one in (True, False))
+    assert "in every group: SGD, weight_decay 0.05, nesterov True" in lines_of(lo.Plan((on,), lo.Horizon(10)))
+    assert "in every group: SGD, weight_decay 0.05" in lines_of(lo.Plan((off,), lo.Horizon(10)))

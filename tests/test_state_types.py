@@ -86,3 +86,12 @@ def test_what_is_said_may_bring_other_types() -> None:
     traits = traits_of(pytorch_optimizer.ScalableShampoo)
     plain = {cls.__name__ for cls in state_types(traits)}
     assert {cls.__name__ for cls in state_types(traits, {"graft_type": 3})} - plain == {"RMSPropGraft"}
+
+
+def test_what_a_rule_says_may_bring_other_types() -> None:
+    galore = {"_target_": "pytorch_optimizer.GaLore", "lr": 0.1}
+    rank = {"match": "x", "rank": 2, "update_proj_gap": 5, "scale": 0.5, "projection_type": "std"}
+    trust(lo.Recipe.from_config({"optimizer": galore}))
+    assert get_safe_globals() == []
+    trust(lo.Recipe.from_config({"optimizer": galore, "rules": {"a": rank}}))
+    assert [cls.__name__ for cls in get_safe_globals()] == ["GaLoreProjector"]

@@ -17,6 +17,8 @@ from lit_optim.state_types import unreadable
 
 __all__ = ["check_loop", "check_needs"]
 
+_ASKED = 4  # groups of a class whose state is tried out; a recipe may make hundreds that differ in a number
+
 
 def check_loop(module: LightningModule, recipe: Recipe) -> None:
     """Refuse what automatic optimization never does.
@@ -84,8 +86,9 @@ def check_needs(trainer: Trainer, plan: Plan, needs: Needs) -> None:
 
 def _not_to_be_saved(plan: Plan) -> Iterator[Mistake]:
     for name, traits in traits_in(plan).items():
-        group = next(group for group in plan.groups if group.optimizer == name)
-        why = unreadable(traits, {**group.hyperparameters, **plan.arguments.get(name, {})})
+        groups = [group for group in plan.groups if group.optimizer == name]
+        said = [{**group.hyperparameters, **plan.arguments.get(name, {})} for group in groups]
+        why = next(filter(None, (unreadable(traits, settings) for settings in said[:_ASKED])), None)
         if why is not None:
             problem = f"the state of {name} can't be loaded again, so its checkpoints would be lost: {why}"
             remedy = (
