@@ -65,7 +65,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_commands_that_ci_runs_are_one_line_each() -> None:
     assert block("bash", 0) == 'pip install -c constraints.txt -e ".[demo]" && lit-optim train\n'
-    assert block("bash", 1) == 'pip install -c constraints.txt -e ".[demo,test]" && pytest\n'
+    assert block("bash", 1) == 'pip install -c constraints.txt -e ".[demo,test]" && pytest -n 2\n'
     assert block("bash", 2) == 'pip install -c constraints.txt -e ".[peers]" && pytest tests/peers\n'
 
 

@@ -41,6 +41,7 @@ def _as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(NewFolders, "noted", set())
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setenv("COLUMNS", "132")  # whatever terminal the tests are started from
     monkeypatch.setattr(logging.root, "handlers", [*logging.root.handlers])  # Hydra's would write to a closed stdout
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     threads = torch.get_num_threads()
