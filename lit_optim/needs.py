@@ -141,9 +141,9 @@ def wraps(optimizer: Optimizer) -> str | None:
     return next((name for name, value in vars(optimizer).items() if isinstance(value, Optimizer)), None)
 
 
-def small(ndim: int) -> nn.Parameter:
-    """A parameter of two numbers a dimension."""
-    return nn.Parameter(torch.linspace(0.5, 1.5, 2**ndim).reshape((2,) * ndim))
+def small(ndim: int, side: int = 2) -> nn.Parameter:
+    """A parameter of a few numbers a dimension."""
+    return nn.Parameter(torch.linspace(0.5, 1.5, side**ndim).reshape((side,) * ndim))
 
 
 def stand_in(optimizer: Optimizer) -> Optimizer:

@@ -91,11 +91,12 @@ class Traits:
                 return None
             wrong = fails(2)
             if wrong is not None:
-                return wrong if fails(nn.Parameter(torch.rand(_LARGE, _LARGE))) is not None else None
+                return wrong if fails(small(2, _LARGE)) is not None else None
             told = ((ndim, fails(ndim)) for ndim in ndims)
             return next((f"ndim {ndim}: {wrong}" for ndim, wrong in told if wrong is not None), None)
 
-        return self._remembered(repr(("step", settings, ndims)), failing)
+        kind = {name: value for name, value in settings.items() if not isinstance(value, float)}
+        return self._remembered(repr(("step", kind, ndims)), failing)  # once for all learning rates
 
     def has(self, name: str) -> bool:
         """Whether a param group can carry a hyperparameter of this name."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 
 __all__ = ["FullyShardedStrategy"]
 
@@ -20,3 +25,28 @@ class FullyShardedStrategy(ModelParallelStrategy):
             self._data_parallel_size = self.num_nodes * self.num_processes
             self._tensor_parallel_size = 1
         super().setup_environment()
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Restore the weights, and the optimizers' state where training goes on and there is any.
+
+        Lightning's own restores it for a test as well, and fails where it is empty (plain SGD).
+        """
+        optimizers = self.optimizers
+        if not self._trains() or not _has_state(Path(self.broadcast(checkpoint_path))):
+            self.optimizers = []
+        try:
+            return super().load_checkpoint(checkpoint_path, weights_only)
+        finally:
+            self.optimizers = optimizers
+
+    def _trains(self) -> bool:
+        module = self.lightning_module
+        return module is None or module.trainer.state.fn == TrainerFn.FITTING
+
+
+def _has_state(path: Path) -> bool:
+    """Whether the optimizers of a checkpoint kept anything; of a folder of shards, let Lightning see."""
+    if not path.is_file():
+        return True
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return any(state.get("state", True) for state in content.get("optimizer_states", ()))

@@ -117,6 +117,16 @@ def test_several_optimizers_and_clipped_groups_end_as_in_one_process(
         torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=close)
 
 
+def test_an_optimizer_without_state_is_tested_and_resumed_under_fsdp(process: Any, tmp_path: Path) -> None:
+    common = [*COMMON, *STRATEGIES["fsdp"], "optimizer=sgd", "schedule=none", "data.batch_size=64"]
+    first = process("train", *common, "trainer.max_epochs=1", "hydra.run.dir=first", timeout=180)
+    assert first.code == 0, first.err
+    ended = process("train", *common, "ckpt=first/checkpoints/last.ckpt", "hydra.run.dir=second", timeout=180)
+    assert ended.code == 0, ended.err
+    assert [state_of(tmp_path / name)["global_step"] for name in ("first", "second")] == [11, 22]
+    assert "test/acc" in ended.out
+
+
 def test_two_ranks_search_one_line(process: Any, lit_optim_: Any, tmp_path: Path) -> None:
     """L-BFGS looks at losses as well as at gradients: those of the whole step, the same on both ranks."""
     common = ("data=digits", "model.hidden_dims=[16]", "trainer.max_epochs=1", "trainer.limit_train_batches=4")
