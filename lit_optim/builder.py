@@ -47,7 +47,7 @@ def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, PlanScheduler]:
     }
     optimizer = next(iter(children.values())) if len(children) == 1 else CompositeOptimizer(children)
     own = {name: of_class.moves_itself for name, of_class in traits.items()}
-    scheduler = PlanScheduler(optimizer, plan, needs_in(plan), own)
+    scheduler = PlanScheduler(optimizer, plan, union(of_class.needs for of_class in traits.values()), own)
     if scheduler.step_hook.has_work:
         optimizer.register_step_pre_hook(scheduler.step_hook)
     return optimizer, scheduler

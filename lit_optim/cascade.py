@@ -98,7 +98,7 @@ class Cascade:
         Returns:
             None where no class is in force.
         """
-        usable = {DEFAULT, *self.classes.traits}  # the rest was refused
+        usable = self.classes.traits  # the rest was refused
         rules = [rule for rule in rules if rule.optimizer is None or rule.name in usable]
         chooser = next((rule.name for rule in reversed(rules) if rule.optimizer is not None), DEFAULT)
         if chooser not in self.classes.traits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any, cast, overload
@@ -89,13 +90,13 @@ class CompositeOptimizer(Optimizer):
         """Put the children that have modes (schedule-free) into the one for training."""
         for child in self.optimizers.values():
             if has_modes(child):
-                child.train()  # type: ignore[attr-defined]
+                child.train()
 
     def eval(self) -> None:
         """Put the children that have modes (schedule-free) into the one for evaluation and for checkpoints."""
         for child in self.optimizers.values():
             if has_modes(child):
-                child.eval()  # type: ignore[attr-defined]
+                child.eval()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as the last one, to the child that its key ``"optimizer"`` names.
@@ -229,7 +230,7 @@ def _check_needs(optimizers: Mapping[str, Optimizer]) -> frozenset[str]:
     """Refuse children that can't step beside others; returns those that can't step without the loss."""
     wanting = set()
     for name, child in optimizers.items():
-        needs = needs_of(lambda child=child: stand_in(child))  # type: ignore[misc]
+        needs = needs_of(functools.partial(stand_in, child))
         why = "evaluates the model several times a step" if needs.evaluates else None
         if wraps(child) is not None:
             why = "steps an optimizer inside of it"

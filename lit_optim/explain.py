@@ -46,8 +46,8 @@ def explain(model: nn.Module, recipe: Recipe, horizon: Horizon, name: str) -> st
         lines.append("The model itself has frozen it (requires_grad=False): no rule applies.")
         return "\n".join(lines)
     lines += ["", "What was said of it, from top to bottom:", *_aligned(_told(recipe, rules, settled)), ""]
-    if settled.is_frozen:
-        lines.append(f"What stands: it is frozen for the whole run ({settled.freeze.rule.key}.freeze)")  # type: ignore[union-attr]
+    if settled.freeze is not None and settled.is_frozen:
+        lines.append(f"What stands: it is frozen for the whole run ({settled.freeze.rule.key}.freeze)")
         return "\n".join(lines)
     group = next(group for group in plan.groups if entry.name in group.parameters)
     lines.append(f"What stands: group {group.name} of {group.optimizer}")
@@ -88,9 +88,7 @@ def _told(recipe: Recipe, rules: list[Rule], settled: Settled) -> Iterator[tuple
     if recipe.optimizer is not None:
         is_chosen = settled.chosen_at == "optimizer"
         yield "optimizer", recipe.optimizer, _STANDS if is_chosen else f"overridden by {settled.chosen_at}"
-    for name, value in recipe.values.items():
-        if name not in EXECUTION:
-            yield f"optimizer.{name}", _text(value), _outcome(f"optimizer.{name}", name, settled)
+    yield from _values(recipe.values, "optimizer", recipe.optimizer, settled)
     for name, node in recipe.schedule.items():
         if name in settled.hyperparameters:
             key = f"schedule.{name}"
@@ -104,9 +102,8 @@ def _said_by(rule: Rule, settled: Settled) -> Iterator[tuple[str, str, str]]:
     if rule.optimizer is not None:
         key = f"{rule.key}.optimizer"
         yield key, rule.optimizer, _STANDS if settled.chosen_at == key else f"overridden by {settled.chosen_at}"
-    for before, values in ((f"{rule.key}.optimizer", rule.arguments), (rule.key, rule.values)):
-        for name, value in values.items():
-            yield f"{before}.{name}", _text(value), _outcome(f"{before}.{name}", name, settled)
+    yield from _values(rule.arguments, f"{rule.key}.optimizer", rule.optimizer, settled)
+    yield from _values(rule.values, rule.key, None, settled)
     for name, factor in rule.multiply.items():
         yield f"{rule.key}.multiply.{name}", f"× {factor:g}", _STANDS
     for name, node in rule.schedule.items():
@@ -132,6 +129,18 @@ def _said_by(rule: Rule, settled: Settled) -> Iterator[tuple[str, str, str]]:
             f"× {rule.layer_decay.rate:g} a layer",
             where if mine else f"overridden by {decay.key if decay else 'nothing'}",
         )
+
+
+def _values(
+    values: Mapping[str, Any], key: str, target: str | None, settled: Settled
+) -> Iterator[tuple[str, str, str]]:
+    """What is set there; what is for all groups of the class that is named beside it stands if that is in force."""
+    in_force = target is not None and target.rpartition(".")[2] == settled.traits.optimizer.__name__
+    for name, value in values.items():
+        if name in EXECUTION:  # of no single parameter
+            continue
+        stands = in_force and name in settled.traits.of_all_groups
+        yield f"{key}.{name}", _text(value), _STANDS if stands else _outcome(f"{key}.{name}", name, settled)
 
 
 def _outcome(key: str, name: str, settled: Settled) -> str:

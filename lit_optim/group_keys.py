@@ -86,7 +86,7 @@ def _looked_for(make: Callable[[], Optimizer], beside: dict[str, Any]) -> set[st
     def noting() -> Optimizer:
         optimizer = make()
         groups[:] = [_Asked({**group, **beside}) for group in optimizer.param_groups]
-        optimizer.param_groups = groups  # type: ignore[assignment]
+        optimizer.param_groups = [*groups]
         return optimizer
 
     stepped(noting)

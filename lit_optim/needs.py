@@ -10,7 +10,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any, Protocol, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 __all__ = [
+    "Modal",
     "Needs",
     "has_modes",
     "needs_of",
     "own_backward",
     "small",
     "stand_in",
+    "stepped",
     "takes",
     "undisturbed",
     "union",
@@ -119,7 +121,17 @@ def stepped(
     return None
 
 
-def has_modes(optimizer: Optimizer | type[Optimizer]) -> bool:
+class Modal(Protocol):
+    """An optimizer whose weights are others for training than for use (schedule-free)."""
+
+    def train(self) -> None:
+        """Put the weights for training in place."""
+
+    def eval(self) -> None:
+        """Put the weights for use in place."""
+
+
+def has_modes(optimizer: object) -> TypeGuard[Modal]:
     """Whether it has ``train()`` and ``eval()``."""
     return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))
 
@@ -202,7 +214,7 @@ def _tried(
     try:
         optimizer = make()
         if has_modes(optimizer):
-            optimizer.train()  # type: ignore[attr-defined]
+            optimizer.train()
         trial = _Trial(optimizer, graph, sparse)
         trial.gradients()
         optimizer.step(cast(Any, trial.closure)) if with_closure else optimizer.step()

@@ -15,14 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_text", "save_figure"]
 
-_USUAL = (
-    "lr",
-    "weight_decay",
-    "momentum",
-    "betas",
-    "nesterov",
-    "rho",
-)  # told even where the recipe says nothing of them
+_USUAL = ("lr", "weight_decay", "momentum", "betas", "nesterov", "rho")
+"""Told even where the recipe says nothing of them."""
+
 _MODEL = "the model itself (requires_grad=False)"
 _Settings = Mapping[str, Any]  # a group's hyperparameters: a span where one moves, else the value
 

@@ -120,7 +120,7 @@ def _moves(plan: Plan, places: Sequence[Sequence[int]]) -> list[tuple[Curve, lis
 
 def _assign(group: dict[str, Any], name: str, value: Any) -> None:
     """Set a hyperparameter; one that is a tensor is filled, since others may hold the same tensor."""
-    if isinstance(group[name], torch.Tensor):
+    if isinstance(group.get(name), torch.Tensor):
         group[name].fill_(value)
     else:
         group[name] = value

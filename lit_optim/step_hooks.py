@@ -96,8 +96,8 @@ class StepHook:
 
     Attributes:
         on_gradients: The same; a loop that does one of these itself takes it out.
-        before_next: Called before every evaluation but the first of a step; clears and restores what the closure
-            itself would add to, and returns the loss of that part.
+        before_next: Called before every evaluation but the first of a step; puts in place the gradients that the
+            closure adds to.
         finish_loss: What is made of the loss of each evaluation before the optimizer gets to see it.
     """
 

@@ -114,3 +114,14 @@ def test_a_name_that_is_no_one_parameter_is_refused(name: str, text: list[str]) 
     with pytest.raises(lo.PlanError) as error:
         told(name)
     assert str(error.value).splitlines() == text
+
+
+def test_what_is_for_all_groups_of_a_class_stands_where_the_class_does() -> None:
+    sam = {"_target_": "pytorch_optimizer.WSAM", "base_optimizer": "torch.optim.SGD", "decouple": False}
+    recipe = lo.Recipe.from_config({"optimizer": {**sam, "foreach": False}})
+    told = explain(MLP(4, (3, 3), 2), recipe, lo.Horizon(10), "layer.0.weight")
+    assert [line.split() for line in told.splitlines() if "optimizer." in line][1:3] == [
+        ["optimizer.base_optimizer", "=", "torch.optim.SGD", "stands"],
+        ["optimizer.decouple", "=", "false", "stands"],
+    ]
+    assert "foreach" not in told

@@ -19,9 +19,10 @@ def keep_graph(module: LightningModule, wanted: bool) -> None:
         module: Its class may define a ``backward`` of its own, which is called with ``create_graph=True``.
         wanted: Whether the optimizer needs it.
     """
+    own = vars(module).get("backward")
     if wanted:  # an instance attribute and a partial, as in `lit_optim.attach`
         module.backward = functools.partial(_backward, module)  # type: ignore[method-assign]
-    elif isinstance(vars(module).get("backward"), functools.partial) and module.backward.func is _backward:  # type: ignore[attr-defined]
+    elif isinstance(own, functools.partial) and own.func is _backward:
         del module.backward
 
 

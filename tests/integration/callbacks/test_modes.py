@@ -36,41 +36,21 @@ class Watch(Callback):
         self.seen: list[tuple[str, bool]] = []
         self.validated: dict[int, dict[str, torch.Tensor]] = {}
 
-    def _note(self, hook: str, trainer: Trainer) -> None:
-        self.seen.append((hook, trains(trainer)))
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        self.seen.append(("train", trains(trainer)))
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._note("train", trainer)
+    on_train_batch_start = on_before_optimizer_step = on_train_batch_end = on_train_start
 
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        self._note("train", trainer)
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        if not trainer.sanity_checking:
+            self.seen.append(("eval", trains(trainer)))
 
-    def on_before_optimizer_step(self, trainer: Trainer, *_: Any) -> None:
-        self._note("train", trainer)
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        self._note("train", trainer)
+    on_save_checkpoint = on_test_batch_start = on_predict_batch_start = on_train_end = on_validation_end
 
     def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.on_validation_end(trainer)
         if not trainer.sanity_checking:
-            self._note("eval", trainer)
             self.validated[trainer.global_step] = weights_of(pl_module)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._note("eval", trainer)
-
-    def on_save_checkpoint(self, trainer: Trainer, *_: Any) -> None:
-        self._note("eval", trainer)
-
-    def on_test_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        self._note("eval", trainer)
-
-    def on_predict_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        self._note("eval", trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._note("eval", trainer)
 
 
 def weights_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
