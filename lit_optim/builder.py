@@ -17,7 +17,7 @@ from lit_optim.selection import Entry, entries_of
 from lit_optim.targets import resolve
 from lit_optim.traits import Traits, traits_of
 
-__all__ = ["build", "needs_in", "traits_in"]
+__all__ = ["build", "keeps_names", "needs_in", "traits_in"]
 
 
 def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, PlanScheduler]:
@@ -50,7 +50,15 @@ def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, PlanScheduler]:
     scheduler = PlanScheduler(optimizer, plan, union(of_class.needs for of_class in traits.values()), own)
     if scheduler.step_hook.has_work:
         optimizer.register_step_pre_hook(scheduler.step_hook)
+    if keeps_names(optimizer):
+        optimizer.register_load_state_dict_pre_hook(scheduler.state_by_name)
     return optimizer, scheduler
+
+
+def keeps_names(optimizer: Optimizer) -> bool:
+    """Whether its state can be saved by name: its groups know their names, and torch's own code loads it."""
+    is_usual = isinstance(optimizer, CompositeOptimizer) or type(optimizer).load_state_dict is Optimizer.load_state_dict
+    return is_usual and all("param_names" in group for group in optimizer.param_groups)
 
 
 def traits_in(plan: Plan) -> dict[str, Traits]:

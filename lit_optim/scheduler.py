@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lit_optim.needs import Needs
 from lit_optim.plan import Group, Plan
 from lit_optim.schedules import Curve
+from lit_optim.state import StateByName
 from lit_optim.step_hooks import Clipping, StepHook, Thaw, places_of
 from lit_optim.traits import EXECUTION
 
@@ -37,6 +38,7 @@ class PlanScheduler(LRScheduler):
         thaw: Keeps groups still that are frozen for a time.
         clipping: Clips the gradients of groups that have a norm of their own.
         step_hook: What stands before each step.
+        state_by_name: Stands before a state is loaded, and knows afterwards what didn't fit.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class PlanScheduler(LRScheduler):
     ) -> None:
         self.plan = plan
         self.needs = needs or Needs()
+        self.state_by_name = StateByName(plan)
         self.thaw = Thaw(optimizer, plan, self)
         self.clipping = Clipping(optimizer, plan)
         work = {self.thaw.drop_gradients: self.thaw.has_work, self.clipping.clip: self.clipping.has_work}

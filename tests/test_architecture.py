@@ -35,7 +35,7 @@ ROWS = [
     {"planner"},
     {"figure"},
     {"render", "explain"},
-    {"composite", "step_hooks"},
+    {"composite", "step_hooks", "state"},
     {"scheduler"},
     {"builder"},
     {"integration"},

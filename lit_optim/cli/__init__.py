@@ -13,6 +13,7 @@ __all__ = ["main"]
 _VERBS = {
     "train": "train and test a model, recording every step",
     "plan": "show what a recipe will do, and train nothing",
+    "resume": "go on with a run, in its own folder",
     "schema": "print the JSON Schema of a recipe, for editors",
 }
 

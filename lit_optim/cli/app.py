@@ -28,11 +28,14 @@ from lit_optim.cli.project import allowed_factories
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
 from lit_optim.targets import allowing
 
-__all__ = ["NewFolders", "report", "run_app", "unwritable"]
+__all__ = ["CONFIG_NAME", "NewFolders", "report", "run_app", "unwritable"]
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _NO_CHOICE = re.compile(r"[a-z]+=(null|true|false|\[.*\]|\{.*\}|[0-9.]+)")  # of a config group
-_HYDRA = {"version_base": "1.3", "config_path": "pkg://lit_optim.conf", "config_name": "config"}
+CONFIG_NAME = "config"
+"""Of the config that every verb composes."""
+
+_HYDRA = {"version_base": "1.3", "config_path": "pkg://lit_optim.conf", "config_name": CONFIG_NAME}
 
 
 class NewFolders(Callback):

@@ -36,6 +36,7 @@ __all__ = [
     "trainer_of",
 ]
 
+_ON_CHANGE = ("config", "error")
 _INSIDE_TRAINER = (Strategy, Precision, Profiler, Accelerator, ClusterEnvironment, CheckpointIO, LayerSync)
 
 
@@ -46,6 +47,11 @@ def check_top(config: DictConfig) -> None:
         value = OmegaConf.select(config, key)
         if not isinstance(value, kind) or value == "":
             mistakes.append(Mistake(key, f"a {kind.__name__} is needed", repr(value), remedy=f"for example {example}"))
+    chosen = OmegaConf.select(config, "resume.on_change")
+    if chosen not in _ON_CHANGE:
+        near = nearest(str(chosen), _ON_CHANGE)
+        remedy = "config runs what is written now, error refuses a difference"
+        mistakes.append(Mistake("resume.on_change", "no such choice", repr(chosen), _ON_CHANGE, near, remedy))
     node = _node(config, "trainer")
     mistakes += [
         Mistake(f"trainer.{key}", f"this is what the config group {group}= is for", repr(node[key]), remedy="remove it")

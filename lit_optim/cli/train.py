@@ -29,11 +29,17 @@ _COMPARED = ("seed", "data", "model", "optimizer", "rules", "schedule", "trainer
 
 def run(arguments: Sequence[str]) -> int:
     """The verb; every argument is Hydra's."""
-    return run_app(arguments, _train, extra=("hydra.output_subdir=null",))  # .hydra/ is written once the run is sound
+    return run_app(arguments, train, extra=("hydra.output_subdir=null",))  # .hydra/ is written once the run is sound
 
 
-def _train(config: DictConfig) -> float | None:
-    """One run; returns ``optimized_metric``."""
+def train(config: DictConfig, goes_on: bool = False, overrides: Sequence[str] | None = None) -> float | None:
+    """One run; returns ``optimized_metric``.
+
+    Args:
+        config: What to train.
+        goes_on: Whether Hydra's output folder holds the run already; it goes on from its last checkpoint.
+        overrides: What made the config, for ``.hydra/``; Hydra's own if not given.
+    """
     from lit_optim.cli.assemble import (
         callbacks_of,
         check_monitors,
@@ -48,12 +54,12 @@ def _train(config: DictConfig) -> float | None:
     from lit_optim.cli.failures import translated
     from lit_optim.cli.quiet import quiet
     from lit_optim.integration.callbacks import RunFiles
-    from lit_optim.integration.run_folder import RunFolder
+    from lit_optim.integration.run_folder import LAST, RunFolder
     from lit_optim.state_types import trust
 
     quiet()
     output = Path(HydraConfig.get().runtime.output_dir)
-    folder = RunFolder(output, NewFolders.of(output))
+    folder = RunFolder(output, NewFolders.of(output), goes_on)
     files: RunFiles | None = None
     try:
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
@@ -67,8 +73,8 @@ def _train(config: DictConfig) -> float | None:
         module = module_of(config, data, recipe)
         check_monitors(config, module)
         trust(recipe)
-        checkpoint = _starting_point(config, module)
-        files = RunFiles(folder, _settings(config), _hparams(config), checkpoint)
+        checkpoint = _starting_point(config, module, output / LAST if goes_on else None)
+        files = RunFiles(folder, _settings(config, overrides), _hparams(config), checkpoint, config.resume.on_change)
         trainer = trainer_of(config, [*callbacks_of(config), files], loggers_of(config))
         _check_sweep(trainer)
         start_from = None if checkpoint is None else checkpoint.path
@@ -82,19 +88,21 @@ def _train(config: DictConfig) -> float | None:
         if told is error:
             raise
         raise told from error
+    finally:
+        folder.release()
     files.finish(trainer, best)
     if trainer.is_global_zero:
         _print_result(files, trainer, best)
     return _objective(config, files.final)
 
 
-def _settings(config: DictConfig) -> dict[str, str]:
+def _settings(config: DictConfig, overrides: Sequence[str] | None) -> dict[str, str]:
     """What goes into ``.hydra/``: the files that Hydra itself would write."""
     whole = HydraConfig.instance().cfg
     return {
         "config.yaml": OmegaConf.to_yaml(config, resolve=True),
         "hydra.yaml": OmegaConf.to_yaml(whole),
-        "overrides.yaml": OmegaConf.to_yaml(HydraConfig.get().overrides.task),
+        "overrides.yaml": OmegaConf.to_yaml(HydraConfig.get().overrides.task if overrides is None else [*overrides]),
     }
 
 
@@ -129,9 +137,14 @@ def _check_sweep(trainer: Trainer) -> None:
     raise ConfigError(Mistake("trainer.strategy", problem, given=type(trainer.strategy).__name__, remedy=remedy))
 
 
-def _starting_point(config: DictConfig, module: LightningModule) -> Checkpoint | None:
-    """Load ``weights``, or read ``ckpt``."""
+def _starting_point(config: DictConfig, module: LightningModule, last: Path | None) -> Checkpoint | None:
+    """Load ``weights``, or read ``ckpt``; or read the last checkpoint of the run itself, if it has come to one."""
     from lit_optim.integration.checkpoint import Checkpoint
+
+    if last is not None and last.exists():
+        checkpoint = Checkpoint.read("FOLDER", str(last))
+        checkpoint.load_weights(module)
+        return checkpoint
 
     given = [key for key in ("ckpt", "weights") if config[key] is not None]
     if len(given) > 1:

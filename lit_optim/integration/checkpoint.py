@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningModule
 
-from lit_optim.errors import Mistake, RunError, nearest
+from lit_optim.errors import Mistake, PlanError, RunError, nearest
+from lit_optim.integration.callbacks.continuing import saved_plan
 from lit_optim.plan import Plan
-from lit_optim.traits import EXECUTION
 
 __all__ = ["Checkpoint"]
 
-_BESIDE = ("params", "param_names", "name", "initial_lr")  # what a saved group carries beside hyperparameters
+_TOLD = 6  # differences in an error
 _WEIGHTS_INSTEAD = "start from the weights alone with weights=PATH, or from the recipe that it was trained with"
 
 
@@ -77,34 +77,56 @@ class Checkpoint:
             remedy = "give a checkpoint of this model"
             raise RunError(Mistake(self.key, problem, given=str(self.path), remedy=remedy)) from error
 
-    def check_fits(self, plan: Plan) -> None:
-        """Refuse a full state that this plan can't go on from.
+    def check_fits(self, plan: Plan, on_change: str = "config", over: bool = False) -> list[str]:
+        """Hold a full state against the plan that is to go on from it.
 
-        Optimizer state is restored by position, so the groups must hold the same parameters in the same order and know
-        the same hyperparameters; and steps must be left to take.
+        Optimizer state follows the parameters by their names, so groups may have changed; what the config says now is
+        what runs.
+
+        Args:
+            plan: Of the run that starts.
+            on_change: ``error`` refuses any difference between the plans; ``config`` tells it.
+            over: Whether the state may stand at the end of the run.
+
+        Returns:
+            What is different, a line each in words.
 
         Raises:
-            RunError: One of these doesn't hold.
+            RunError: The state knows no names; no step is left to take; or a difference where none is wanted.
         """
         states = self.content["optimizer_states"]
-        groups = _groups_in(states[0]) if states else []
-        saved = [tuple(group.get("param_names", ())) for group in groups]
-        of_plan = [*plan.groups]
-        if len(of_plan) == 1 and not any(saved):  # a class that makes its groups itself, one a parameter (AdamMini)
-            saved, of_plan = [tuple(group.get("name", "") for group in groups)], of_plan * len(groups)
-        if saved != [group.parameters for group in plan.groups]:
-            self._refuse("its param groups are not those of this plan", f"{len(saved)} groups", _WEIGHTS_INSTEAD)
-        for group, planned in zip(groups, of_plan, strict=True):
-            known = group.keys() - {*_BESIDE, *EXECUTION}
-            if not known >= planned.hyperparameters.keys():
-                problem = f"it was trained with another optimizer than {planned.optimizer}"
-                self._refuse(problem, f"one with {', '.join(sorted(known))}", _WEIGHTS_INSTEAD)
-        step = self.content.get("global_step", 0)
-        if plan.horizon.is_bounded and step >= plan.horizon.total_steps:
+        groups = _groups_in(states[0]) if states else ()
+        if groups and not any("param_names" in group or _is_of_names(group) for group in groups):
+            saved = tuple(str(group.get("name", "")) for group in groups)  # of a class that makes its groups itself
+            if len(plan.groups) != 1 or saved != plan.groups[0].parameters:
+                problem = "its optimizer state doesn't say which parameters it belongs to"
+                self._refuse(problem, f"{len(groups)} groups", _WEIGHTS_INSTEAD)
+        try:
+            before = saved_plan(dict(self.content))
+        except PlanError as error:
+            self._refuse(f"its plan can't be read: {error.mistakes[0].problem}", str(self.path), _WEIGHTS_INSTEAD)
+        changes = [] if before is None else before.diff(plan)
+        if changes and on_change == "error":
+            more = f" and {len(changes) - _TOLD} more" if len(changes) > _TOLD else ""
+            problem = "the plan is another than the checkpoint's, and resume.on_change=error refuses that"
+            remedy = "go on with the config that it was trained with, or with resume.on_change=config"
+            self._refuse(problem, "; ".join(changes[:_TOLD]) + more, remedy)
+        step = self.step
+        if (
+            plan.horizon.is_bounded
+            and step >= plan.horizon.total_steps
+            and not (over and step == plan.horizon.total_steps)
+        ):
             problem = f"it stands at step {step} of a run of {plan.horizon.total_steps}: nothing is left to train"
             self._refuse(problem, str(self.path), "raise trainer.max_epochs or trainer.max_steps")
+        return changes
 
-    def _refuse(self, problem: str, given: str, remedy: str) -> None:
+    @property
+    def step(self) -> int:
+        """The optimizer steps behind it."""
+        return int(self.content.get("global_step", 0))
+
+    def _refuse(self, problem: str, given: str, remedy: str) -> NoReturn:
         raise RunError(Mistake(self.key, problem, given=given, remedy=remedy))
 
 
@@ -115,3 +137,7 @@ def _groups_in(state: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         return groups
     inside = (part for part in state.values() if isinstance(part, Mapping))
     return next((groups for groups in map(_groups_in, inside) if groups), ())
+
+
+def _is_of_names(group: Mapping[str, Any]) -> bool:
+    return all(isinstance(one, str) for one in group["params"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
@@ -19,9 +20,11 @@ from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError
 from lit_optim.integration.backward import keep_graph
 from lit_optim.integration.callbacks.clipping import ClipGroups
+from lit_optim.integration.callbacks.continuing import Continuing
 from lit_optim.integration.callbacks.freezing import DropGradients
 from lit_optim.integration.callbacks.modes import OptimizerModes
 from lit_optim.integration.callbacks.replay import ReplaySteps
+from lit_optim.integration.checkpoint_io import AtomicCheckpointIO
 from lit_optim.integration.horizon import fitting_horizon
 from lit_optim.integration.loop import check_loop, check_needs
 from lit_optim.plan import Plan
@@ -85,6 +88,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     keep_graph(module, scheduler.needs.graph)
     callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of its own
     callbacks[:] = [*_helpers(optimizer, scheduler, late), *(one for one in callbacks if not isinstance(one, _HELPERS))]
+    _save_all(module)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
 
@@ -121,6 +125,20 @@ def prepare(module: nn.Module, recipe: Recipe) -> None:
     """
     trust(recipe)
     freeze(module, recipe)
+    if isinstance(module, LightningModule):
+        _save_all(module)
+
+
+def _save_all(module: LightningModule) -> None:
+    """From here on a checkpoint holds what `Continuing` adds; in time for the one that this fit may start from."""
+    if module._trainer is None:  # whoever calls `setup` by hand
+        return
+    callbacks: list[Callback] = module._trainer.callbacks  # type: ignore[attr-defined]
+    if not any(isinstance(one, Continuing) for one in callbacks):
+        callbacks.insert(0, Continuing())
+    strategy = module._trainer.strategy
+    if type(strategy.checkpoint_io) is TorchCheckpointIO:  # and not a choice of the user's
+        strategy.checkpoint_io = AtomicCheckpointIO()
 
 
 def freeze(module: nn.Module, recipe: Recipe) -> None:

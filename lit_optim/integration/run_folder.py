@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lit_optim.errors import Mistake, RunError
 
-__all__ = ["RunFolder"]
+__all__ = ["LAST", "RunFolder"]
 
-_SIGNS_OF_A_RUN = (".hydra", "metrics.json", "plan.json", "checkpoints", "events.out.tfevents.*")
+_EVENTS = "events.out.tfevents.*"
+_SIGNS_OF_A_RUN = (".hydra", "metrics.json", "plan.json", "checkpoints", _EVENTS)
+_LOCK = ".hydra/lock"
+LAST = "checkpoints/last.ckpt"
+"""Where a run's last checkpoint lies in its folder."""
 
 
 class RunFolder:
@@ -21,20 +26,27 @@ class RunFolder:
     Args:
         path: The folder; made by `claim` if it isn't there.
         new: Folders that this launch made (the run's own, perhaps some above it), which `withdraw` may remove.
+        goes_on: Whether it already holds the run, which goes on in it.
     """
 
-    def __init__(self, path: Path, new: Iterable[Path] = ()) -> None:
+    def __init__(self, path: Path, new: Iterable[Path] = (), goes_on: bool = False) -> None:
         self.path = path
+        self.goes_on = goes_on
+        self._lock: IO[str] | None = None
+        self._events = {*path.glob(_EVENTS)}
         self._new = {folder.absolute() for folder in new}
         self._written: list[Path] = []
         self._was_free = False
 
     def check_free(self) -> None:
-        """Refuse a folder that already holds a run.
+        """Refuse a folder that already holds a run; or, where that is to go on, one that another process is writing.
 
         Raises:
             RunError: It does.
         """
+        if self.goes_on:
+            self._take()
+            return
         found = [path.name for sign in _SIGNS_OF_A_RUN for path in self.path.glob(sign)]
         if found:
             raise RunError(
@@ -60,14 +72,40 @@ class RunFolder:
             self.check_free()
         self.path.mkdir(parents=True, exist_ok=True)
         settings = self.path / ".hydra"
-        try:
-            settings.mkdir()
-        except FileExistsError:  # another launch came between
-            self.check_free()
-            raise
-        self._written.append(settings)
+        if not self.goes_on:
+            try:
+                settings.mkdir()
+            except FileExistsError:  # another launch came between
+                self.check_free()
+                raise
+            self._written.append(settings)
+        self._take()
         for name, text in texts.items():
             self.write(f".hydra/{name}", text)
+
+    def release(self) -> None:
+        """Let another process go on with the run; the end of this one, however it comes, does the same."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _take(self) -> None:
+        """Hold the run's lock as long as this process lives."""
+        if self._lock is not None:
+            return
+        path = self.path / _LOCK
+        if not self.goes_on:
+            self._written.append(path)
+        lock = path.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            problem, remedy = "another process is training this run", "wait until it has ended, or end it"
+            raise RunError(Mistake("FOLDER", problem, given=str(self.path), remedy=remedy)) from None
+        except OSError:  # a file system without locks
+            pass
+        self._lock = lock
 
     def write(self, name: str, text: str) -> None:
         """Write a file so that a reader sees the old content or the new, and never a part."""
@@ -87,11 +125,29 @@ class RunFolder:
         """Write ``metrics.json``."""
         self.write("metrics.json", json.dumps(metrics, indent=2) + "\n")
 
+    def read_metrics(self) -> dict[str, Any]:
+        """What ``metrics.json`` says; nothing where it can't be read."""
+        try:
+            metrics = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return metrics if isinstance(metrics, dict) else {}
+
+    @property
+    def is_untested(self) -> bool:
+        """Whether a run that goes on has not come to its end: trained it may have been, but not tested."""
+        return self.goes_on and self.read_metrics().get("status") != "finished"
+
     def withdraw(self) -> None:
         """Remove what this launch wrote, and the folders that it made as far as nothing else is in them."""
-        mine = f"events.out.tfevents.*.{os.getpid()}.*"  # which Lightning opens early
-        events = self.path.glob(mine) if self._was_free else ()
-        for path in [*events, *reversed(self._written)]:
+        self.release()
+        mine = f"{_EVENTS}.{os.getpid()}.*"  # which Lightning opens early
+        events = [path for path in self.path.glob(mine) if path not in self._events]
+        if self.goes_on:
+            for path in events:
+                path.unlink(missing_ok=True)
+            return
+        for path in [*(events if self._was_free else ()), *reversed(self._written)]:
             if path.is_dir():
                 _remove_if_empty(path)
             else:

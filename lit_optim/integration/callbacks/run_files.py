@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_optim.integration.checkpoint import Checkpoint
-from lit_optim.integration.run_folder import RunFolder
-from lit_optim.integration.tensorboard import RunLogger
+from lit_optim.integration.run_folder import LAST, RunFolder
+from lit_optim.integration.tensorboard import RunLogger, mark_resume
 from lit_optim.plan import Plan
 from lit_optim.render import plan_text, save_figure
+from lit_optim.scheduler import PlanScheduler
 
 __all__ = ["RunFiles"]
 
@@ -34,6 +37,7 @@ class RunFiles(Callback):
         settings: Texts for ``.hydra/`` by file name; ``config.yaml`` is also shown in TensorBoard.
         hparams: Flat names and plain values, for TensorBoard's comparison of runs.
         start_from: The checkpoint whose full state the run starts from, if there is one.
+        on_change: What is done where its plan is another: ``config`` or ``error`` (see `Checkpoint.check_fits`).
     """
 
     def __init__(
@@ -42,8 +46,11 @@ class RunFiles(Callback):
         settings: Mapping[str, str],
         hparams: Mapping[str, Any],
         start_from: Checkpoint | None = None,
+        on_change: str = "config",
     ) -> None:
         self._start_from = start_from
+        self._on_change = on_change
+        self._continued: list[dict[str, Any]] = []
         self.folder = folder
         self.plan: Plan | None = None
         self.final: dict[str, float] = {}
@@ -53,6 +60,18 @@ class RunFiles(Callback):
         self._epochs = 0
         self._tested: str | None = None
         self._began = time.monotonic()
+        if folder.goes_on:
+            self._take_up(folder.read_metrics())
+
+    def _take_up(self, metrics: Mapping[str, Any]) -> None:
+        """Go on from what the run has said of itself, as far as it is behind the checkpoint."""
+        step = 0 if self._start_from is None else self._start_from.step
+        self._continued = list(metrics.get("continued", ()))
+        self._began -= metrics.get("seconds", 0.0)
+        if step:
+            self.final = {tag: math.nan if value is None else value for tag, value in metrics.get("final", {}).items()}
+            self._best = {tag: best for tag, best in metrics.get("best", {}).items() if best["step"] <= step}
+            self._epochs = metrics.get("epochs", 0)
 
     @property
     def has_started(self) -> bool:
@@ -62,8 +81,11 @@ class RunFiles(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write all that is known before the first step, and print the plan."""
         plan: Plan = trainer.lr_scheduler_configs[0].scheduler.plan  # type: ignore[union-attr]
+        changes: list[str] = []
         if self._start_from is not None:
-            self._start_from.check_fits(plan)
+            changes = self._start_from.check_fits(plan, self._on_change, over=self.folder.is_untested)
+            started = {"from": str(self._start_from.path), "step": self._start_from.step, "changes": changes}
+            self._continued.append(started)
         if trainer.is_global_zero:
             self.folder.claim(self._settings)
             self.folder.write("plan.json", plan.to_json())
@@ -71,11 +93,25 @@ class RunFiles(Callback):
             self.folder.note(picture)
             save_figure(plan, picture)
             self._write_metrics("running", trainer)
+            step = 0 if self._start_from is None else self._start_from.step
             for logger in trainer.loggers:
                 if isinstance(logger, RunLogger):
+                    if self.folder.goes_on:
+                        mark_resume(logger, step)
                     self._show(logger, plan, picture)
             print(plan, flush=True)
+            for change in changes:
+                print(f"changed since the checkpoint: {change}", flush=True)
         self.plan = plan
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say which state the optimizer could not go on with."""
+        scheduler = trainer.lr_scheduler_configs[0].scheduler
+        lost = scheduler.state_by_name.lost if isinstance(scheduler, PlanScheduler) else []
+        if self._continued and trainer.is_global_zero and lost:
+            self._continued[-1]["lost"] = list(lost)
+            for line in lost:
+                print(f"not in the checkpoint: {line}", flush=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the best value of each metric."""
@@ -97,6 +133,14 @@ class RunFiles(Callback):
         """Mark a run that had begun as crashed."""
         if self.has_started and trainer.is_global_zero:
             self._write_metrics("crashed", trainer)
+        if isinstance(exception, SIGTERMException) and trainer.world_size == 1 and _saves_last(trainer):
+            trainer.save_checkpoint(self.folder.path / LAST)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Bring to disk what was logged: whoever goes on from here won't log it again."""
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.save()
 
     def finish(self, trainer: Trainer, tested: str | None = None) -> None:
         """Write the results of a run that came to its end, and close its events file.
@@ -138,8 +182,17 @@ class RunFiles(Callback):
                 "epochs": self._epochs,
                 "tested": self._tested,
                 "seconds": round(time.monotonic() - self._began, 3),
+                **({"continued": self._continued} if self._continued else {}),
             }
         )
+
+
+def _saves_last(trainer: Trainer) -> bool:
+    """Whether the run keeps its last checkpoint, and stands where no gradients wait for their step."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    between = batches.is_last_batch or batches.current.ready % trainer.accumulate_grad_batches == 0
+    savers = (saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint))
+    return between and any(saver.filename == Path(LAST).stem for saver in savers)
 
 
 def _as_code(text: str) -> str:

@@ -1,0 +1,149 @@
+"""Optimizer state by parameter name: a state finds its parameter again wherever that stands now."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from torch.optim import Optimizer
+
+from lit_optim.errors import Mistake, RunError
+from lit_optim.plan import Plan
+
+__all__ = ["StateByName", "named"]
+
+_CLASS = "optimizer"  # of a saved group: the dotted name of its class
+_Group = Mapping[str, Any]
+
+
+def named(state: Mapping[str, Any], plan: Plan | None = None) -> dict[str, Any] | None:
+    """An optimizer's state dict with names in place of positions, as torch's distributed checkpoints have them too.
+
+    Args:
+        state: From ``state_dict()``; its groups carry ``param_names``, or names under ``params`` already.
+        plan: What its groups were built from; each then says its class as well.
+
+    Returns:
+        The same with other keys; None where the groups know no names, or where there are no groups.
+    """
+    groups: Sequence[_Group] = state.get("param_groups", ())
+    names: dict[Any, str] = {}
+    for group in groups:
+        own = _names(group)
+        if own is None:
+            return None
+        names.update(zip(group["params"], own, strict=True))
+    if not groups:
+        return None
+    classes = {} if plan is None else {group.name: group.optimizer for group in plan.groups}
+    return {
+        **state,
+        "state": {names.get(key, key): value for key, value in state["state"].items()},
+        "param_groups": [
+            {**group, "params": [names[key] for key in group["params"]]}
+            | ({_CLASS: classes[group["name"]]} if group.get("name") in classes else {})
+            for group in groups
+        ],
+    }
+
+
+class StateByName:
+    """A pre-hook of ``load_state_dict``: hands each parameter the state that was saved under its name.
+
+    Groups may come in another order, hold other parameters or have other names: what belongs to a parameter follows it,
+    and what belongs to a group (its hyperparameters, a count of steps) comes from the group that most of its parameters
+    were in. A parameter that changed its class starts anew.
+
+    Args:
+        plan: What the optimizer was built from.
+
+    Attributes:
+        lost: What the last state that was loaded didn't have for this optimizer, or has and isn't wanted; in words.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._classes = {group.name: group.optimizer for group in plan.groups}
+        self.lost: list[str] = []
+
+    def __call__(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any] | None:
+        """See the class.
+
+        Raises:
+            RunError: The state names no parameters, and positions would be a guess.
+        """
+        groups = optimizer.param_groups
+        if any(_names(group) is None for group in groups):  # a class that makes its groups itself
+            return None
+        saved = named(state_dict)
+        if saved is None:
+            problem = "this optimizer state doesn't say which parameters it belongs to"
+            remedy = "load a state that was saved by an optimizer of a plan, or start from the weights alone"
+            raise RunError(Mistake("optimizer_states", problem, remedy=remedy))
+        homes = {name: group for group in saved["param_groups"] for name in group["params"]}
+        numbers = iter(range(sum(len(group["params"]) for group in groups)))
+        state: dict[Any, Any] = {}
+        loaded: list[dict[str, Any]] = []
+        self.lost = []
+        for group in groups:
+            own = list(_names(group) or ())
+            known = [name for name in own if name in homes and self._is_same_class(group, homes[name])]
+            positions = [next(numbers) for _ in own]
+            state |= {
+                position: saved["state"][name]
+                for position, name in zip(positions, own, strict=True)
+                if name in known and name in saved["state"]
+            }
+            source = _most(homes[name] for name in known)
+            loaded.append({**_own(group), **_own(source), **_identity(group), "params": positions})
+            self.lost += self._told(group, own, homes)
+        wanted = set(chain.from_iterable(_names(group) or () for group in groups))
+        extra = [name for name in homes if name not in wanted]
+        if extra:
+            self.lost.append(f"{_few(extra)}: the state is dropped, since no optimizer holds this now")
+        beside = {key: value for key, value in saved["state"].items() if key not in homes}  # belongs to no parameter
+        return {**saved, "state": {**state, **beside}, "param_groups": loaded}
+
+    def _is_same_class(self, group: _Group, saved: _Group) -> bool:
+        mine, its = self._classes.get(str(group.get("name"))), saved.get(_CLASS)
+        return mine is None or its is None or mine == its
+
+    def _told(self, group: _Group, own: Sequence[str], homes: Mapping[str, _Group]) -> Iterator[str]:
+        missing = [name for name in own if name not in homes]
+        if missing:
+            yield f"{_few(missing)}: no state was saved, so this starts anew"
+        changed = [name for name in own if name in homes and not self._is_same_class(group, homes[name])]
+        if changed:
+            mine, its = self._classes.get(str(group.get("name"))), homes[changed[0]].get(_CLASS)
+            yield f"{_few(changed)}: the state is {its}'s and not {mine}'s, so this starts anew"
+
+
+def _names(group: _Group) -> Sequence[str] | None:
+    """The names of a group's parameters, in the order of the parameters."""
+    params, names = group["params"], group.get("param_names")
+    if params and all(isinstance(one, str) for one in params):
+        return list(params)
+    return names if names is not None and len(names) == len(params) else None
+
+
+def _most(groups: Iterator[_Group]) -> _Group:
+    """The group that comes most often; an empty one where there is none."""
+    by_id = {}
+    counts: Counter[int] = Counter()
+    for group in groups:
+        by_id[id(group)] = group
+        counts[id(group)] += 1
+    return by_id[counts.most_common(1)[0][0]] if counts else {}
+
+
+def _own(group: _Group) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key not in ("params", "param_names", _CLASS)}
+
+
+def _identity(group: _Group) -> dict[str, Any]:
+    return {key: group[key] for key in ("name", "param_names") if key in group}
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
