@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from lit_optim.composite import CompositeOptimizer
 from lit_optim.construction import construct
 from lit_optim.errors import Mistake, PlanError
-from lit_optim.needs import Needs, union
+from lit_optim.needs import Needs, union, wraps
 from lit_optim.plan import Group, Plan
 from lit_optim.scheduler import PlanScheduler
 from lit_optim.selection import Entry, entries_of
@@ -51,14 +51,13 @@ def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, PlanScheduler]:
     if scheduler.step_hook.has_work:
         optimizer.register_step_pre_hook(scheduler.step_hook)
     if keeps_names(optimizer):
-        optimizer.register_load_state_dict_pre_hook(scheduler.state_by_name)
+        scheduler.state_by_name.stand_before(optimizer)
     return optimizer, scheduler
 
 
 def keeps_names(optimizer: Optimizer) -> bool:
-    """Whether its state can be saved by name: its groups know their names, and torch's own code loads it."""
-    is_usual = isinstance(optimizer, CompositeOptimizer) or type(optimizer).load_state_dict is Optimizer.load_state_dict
-    return is_usual and all("param_names" in group for group in optimizer.param_groups)
+    """Whether its state can be told by name: its groups know their parameters' names, and no other is inside of it."""
+    return wraps(optimizer) is None and all("param_names" in group for group in optimizer.param_groups)
 
 
 def traits_in(plan: Plan) -> dict[str, Traits]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -50,7 +51,7 @@ def named(state: Mapping[str, Any], plan: Plan | None = None) -> dict[str, Any] 
 
 
 class StateByName:
-    """A pre-hook of ``load_state_dict``: hands each parameter the state that was saved under its name.
+    """Stands before ``load_state_dict``: hands each parameter the state that was saved under its name.
 
     Groups may come in another order, hold other parameters or have other names: what belongs to a parameter follows it,
     and what belongs to a group (its hyperparameters, a count of steps) comes from the group that most of its parameters
@@ -67,15 +68,21 @@ class StateByName:
         self._classes = {group.name: group.optimizer for group in plan.groups}
         self.lost: list[str] = []
 
-    def __call__(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any] | None:
-        """See the class.
+    def stand_before(self, optimizer: Optimizer) -> None:
+        """See the class. A hook would come too late: a class may read the state once more behind torch's own code."""
+        load = functools.partial(self._load, optimizer)
+        optimizer.load_state_dict = load  # type: ignore[method-assign]
+
+    def _load(self, optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
+        type(optimizer).load_state_dict(optimizer, self.by_position(optimizer, state_dict))
+
+    def by_position(self, optimizer: Optimizer, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        """A state dict as this optimizer would have written it, with what was saved under its parameters' names.
 
         Raises:
             RunError: The state names no parameters, and positions would be a guess.
         """
         groups = optimizer.param_groups
-        if any(_names(group) is None for group in groups):  # a class that makes its groups itself
-            return None
         saved = named(state_dict)
         if saved is None:
             problem = "this optimizer state doesn't say which parameters it belongs to"

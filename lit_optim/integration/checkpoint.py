@@ -11,10 +11,12 @@ import torch
 from lightning.pytorch import LightningModule
 
 from lit_optim.errors import Mistake, PlanError, RunError, nearest
-from lit_optim.integration.callbacks.continuing import saved_plan
 from lit_optim.plan import Plan
 
-__all__ = ["Checkpoint"]
+__all__ = ["KEY", "Checkpoint"]
+
+KEY = "lit_optim"
+"""Under which a checkpoint holds what Lightning's own don't: the plan, and random-number states."""
 
 _TOLD = 6  # differences in an error
 _WEIGHTS_INSTEAD = "start from the weights alone with weights=PATH, or from the recipe that it was trained with"
@@ -96,13 +98,18 @@ class Checkpoint:
         """
         states = self.content["optimizer_states"]
         groups = _groups_in(states[0]) if states else ()
-        if groups and not any("param_names" in group or _is_of_names(group) for group in groups):
+        names = [tuple(group.get("param_names", ())) for group in groups]
+        if groups and not all(names):
             saved = tuple(str(group.get("name", "")) for group in groups)  # of a class that makes its groups itself
             if len(plan.groups) != 1 or saved != plan.groups[0].parameters:
                 problem = "its optimizer state doesn't say which parameters it belongs to"
                 self._refuse(problem, f"{len(groups)} groups", _WEIGHTS_INSTEAD)
+        elif groups and _is_around_another(states[0]) and names != [group.parameters for group in plan.groups]:
+            problem = "its optimizer works around another one, whose state knows no names, and the groups have changed"
+            self._refuse(problem, f"{len(groups)} groups", _WEIGHTS_INSTEAD)
         try:
-            before = saved_plan(dict(self.content))
+            text = self.content.get(KEY, {}).get("plan")
+            before = None if text is None else Plan.from_json(text)
         except PlanError as error:
             self._refuse(f"its plan can't be read: {error.mistakes[0].problem}", str(self.path), _WEIGHTS_INSTEAD)
         changes = [] if before is None else before.diff(plan)
@@ -139,5 +146,7 @@ def _groups_in(state: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return next((groups for groups in map(_groups_in, inside) if groups), ())
 
 
-def _is_of_names(group: Mapping[str, Any]) -> bool:
-    return all(isinstance(one, str) for one in group["params"])
+def _is_around_another(state: Mapping[str, Any]) -> bool:
+    """Whether another optimizer's state is a part of this one."""
+    parts = (part for name, part in state.items() if name not in ("state", "param_groups"))
+    return "param_groups" not in state or any(isinstance(part, Mapping) and "param_groups" in part for part in parts)

@@ -21,37 +21,45 @@ def saved(path: Path, recipe: dict[str, Any], step: int = 5) -> Checkpoint:
     model, plan = planned(recipe)
     optimizer, _ = lo.build(model, plan)
     content = {"state_dict": {}, "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [], "loops": {}}
-    torch.save({**content, "global_step": step}, path / "some.ckpt")
+    torch.save({**content, "global_step": step, "lit_optim": {"plan": plan.to_json()}}, path / "some.ckpt")
     return Checkpoint.read("ckpt", str(path / "some.ckpt"))
 
 
 def test_the_state_of_the_same_recipe_fits(tmp_path: Path) -> None:
-    saved(tmp_path, ADAMW | HEAD).check_fits(planned(ADAMW | HEAD)[1])
-
-
-def test_a_renamed_rule_and_another_value_fit_too(tmp_path: Path) -> None:
-    other = {"rules": {"last": {"match": "layer.2", "lr": 3e-2}}}
-    saved(tmp_path, ADAMW | HEAD).check_fits(planned(ADAMW | other)[1])
+    assert saved(tmp_path, ADAMW | HEAD).check_fits(planned(ADAMW | HEAD)[1], "error") == []
 
 
 @pytest.mark.parametrize(
     ("recipe", "told"),
     [
-        (ADAMW, "ckpt: its param groups are not those of this plan\n    given:   2 groups\n"),
-        (
-            ADAMW | {"rules": {"base": {"match": "layer.0", "lr": 1e-2}, "b": {"match": "layer.2.bias", "lr": 1.0}}},
-            "ckpt: its param groups are not those of this plan\n",
-        ),
+        (ADAMW, "head: group removed"),
+        (ADAMW | {"rules": {"last": {"match": "layer.2", "lr": 3e-2}}}, "2 tensors moved from head to last"),
+        (ADAMW | {"rules": {"head": {"match": "layer.2", "lr": 3e-2}}}, "head: lr 0.01 → 0.03"),
         (
             {"optimizer": {"_target_": "torch.optim.SGD"}} | HEAD,
-            "ckpt: it was trained with another optimizer than torch.optim.SGD\n    given:   one with amsgrad, betas,",
+            "head: optimizer torch.optim.AdamW → torch.optim.SGD",
+        ),
+        (
+            ADAMW | HEAD | {"schedule": {"lr": {"_target_": "lit_optim.schedules.Cosine"}}},
+            "head: schedule of lr none → Cosine()",
         ),
     ],
 )
-def test_the_state_of_another_recipe_is_refused(recipe: dict[str, Any], told: str, tmp_path: Path) -> None:
-    with pytest.raises(lo.RunError) as refused:
-        saved(tmp_path, ADAMW | HEAD).check_fits(planned(recipe)[1])
-    assert str(refused.value).startswith(told)
+def test_what_changed_is_told_or_refused(recipe: dict[str, Any], told: str, tmp_path: Path) -> None:
+    checkpoint, plan = saved(tmp_path, ADAMW | HEAD), planned(recipe)[1]
+    assert told in checkpoint.check_fits(plan)
+    with pytest.raises(lo.RunError, match=r"resume\.on_change=error refuses that") as refused:
+        checkpoint.check_fits(plan, "error")
+    assert told in str(refused.value)
+
+
+def test_a_state_that_names_no_parameters_is_refused(tmp_path: Path) -> None:
+    model, plan = planned(ADAMW)
+    optimizer = torch.optim.AdamW(model.parameters())
+    content = {"state_dict": {}, "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [], "loops": {}}
+    torch.save(content, tmp_path / "foreign.ckpt")
+    with pytest.raises(lo.RunError, match="its optimizer state doesn't say which parameters it belongs to") as refused:
+        Checkpoint.read("ckpt", str(tmp_path / "foreign.ckpt")).check_fits(plan)
     assert "weights=PATH" in str(refused.value)
 
 
@@ -59,6 +67,7 @@ def test_a_run_that_is_over_is_refused(tmp_path: Path) -> None:
     with pytest.raises(lo.RunError, match="it stands at step 10 of a run of 10: nothing is left to train"):
         saved(tmp_path, ADAMW, step=10).check_fits(planned(ADAMW)[1])
     saved(tmp_path, ADAMW, step=10).check_fits(planned(ADAMW, steps=11)[1])
+    saved(tmp_path, ADAMW, step=10).check_fits(planned(ADAMW)[1], over=True)
 
 
 @pytest.mark.parametrize("given", [5, True, ["a"], {}])

@@ -10,13 +10,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_optim.builder import keeps_names
-from lit_optim.plan import Plan
+from lit_optim.integration.checkpoint import KEY
 from lit_optim.scheduler import PlanScheduler
 from lit_optim.state import named
 
-__all__ = ["Continuing", "random_state", "restore_random_state", "saved_plan"]
-
-_KEY = "lit_optim"  # in a checkpoint
+__all__ = ["Continuing", "random_state", "restore_random_state"]
 
 
 class Continuing(Callback):
@@ -28,6 +26,7 @@ class Continuing(Callback):
 
     def __init__(self) -> None:
         self._random: list[dict[str, Any]] = []
+        self._mid_epoch = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """See the class. Lightning calls this on every process."""
@@ -35,14 +34,19 @@ class Continuing(Callback):
         scheduler = configs[0].scheduler if configs else None
         if not isinstance(scheduler, PlanScheduler):
             return
-        checkpoint[_KEY] = {"plan": scheduler.plan.to_json(), "random": _of_every_process(random_state())}
+        checkpoint[KEY] = {
+            "plan": scheduler.plan.to_json(),
+            "random": _of_every_process(random_state()),
+            "mid_epoch": not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch,
+        }
         if keeps_names(scheduler.optimizer):
             states = checkpoint["optimizer_states"]
             checkpoint["optimizer_states"] = [named(state, scheduler.plan) or state for state in states]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the random-number states until training begins."""
-        self._random = checkpoint.get(_KEY, {}).get("random", [])
+        own = checkpoint.get(KEY, {})
+        self._random, self._mid_epoch = own.get("random", []), own.get("mid_epoch", False)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The order of the first epoch's samples may be drawn from here on."""
@@ -50,7 +54,7 @@ class Continuing(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """In the middle of an epoch that order had been drawn when the checkpoint was saved."""
-        if trainer.fit_loop.restarted_mid_epoch:
+        if self._mid_epoch:
             self._restore(trainer)
         self._random = []
 
@@ -82,16 +86,6 @@ def restore_random_state(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss_next))
     if torch.cuda.is_available() and len(state.get("cuda", ())) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
-
-
-def saved_plan(checkpoint: dict[str, Any]) -> Plan | None:
-    """The plan that a checkpoint was trained by; None where it doesn't say.
-
-    Raises:
-        PlanError: It is of another version of this package.
-    """
-    text = checkpoint.get(_KEY, {}).get("plan")
-    return None if text is None else Plan.from_json(text)
 
 
 def _of_every_process(state: dict[str, Any]) -> list[dict[str, Any]]:
