@@ -1,0 +1,183 @@
+"""A run that was ended goes on in its folder as if nothing had happened."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SHORT = ("trainer.max_epochs=3", "trainer.limit_train_batches=12", "trainer.limit_val_batches=1")
+ENDING = """
+import os, signal
+from lightning.pytorch import Callback
+
+class Ending(Callback):
+    def __init__(self, at: int, sent: str) -> None:
+        self.at, self.sent = at, sent
+
+    def on_train_batch_start(self, trainer, *args) -> None:
+        if trainer.global_step == self.at:
+            os.kill(os.getpid(), getattr(signal, self.sent))
+"""
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else None
+    if items is None:
+        return {prefix: value}
+    return {name: leaf for key, item in items for name, leaf in flat(item, f"{prefix}.{key}").items()}
+
+
+def state(folder: Path) -> dict[str, Any]:
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return flat({part: content[part] for part in ("state_dict", "optimizer_states", "lr_schedulers", "loops")})
+
+
+def same(one: Path, other: Path) -> bool:
+    mine, its = state(one), state(other)
+    return mine.keys() == its.keys() and all(
+        torch.equal(value, its[key]) if isinstance(value, torch.Tensor) else value == its[key]
+        for key, value in mine.items()
+    )
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [(one.step, one.value) for one in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "at", "code", "kept"),
+    [("SIGKILL", 5, -9, None), ("SIGKILL", 29, -9, 24), ("SIGTERM", 29, 143, 30)],
+    ids=["killed in the first epoch", "killed later", "terminated"],
+)
+@pytest.mark.parametrize("optimizer", ["momentum", "muon_adamw"])
+def test_it_ends_as_an_uninterrupted_run(
+    sent: str, at: int, code: int, kept: int | None, optimizer: str, process: Any, lit_optim_: Any, tmp_path: Path
+) -> None:
+    if optimizer == "momentum" and sent != "SIGKILL":
+        pytest.skip("once is enough")
+    (tmp_path / "ending.py").write_text(ENDING)
+    common = (*SHORT, f"optimizer={optimizer}")
+    ended = process(
+        "train", *common, "hydra.run.dir=cut", "+callbacks.ending._target_=ending.Ending",
+        f"+callbacks.ending.at={at}", f"+callbacks.ending.sent={sent}",
+    )  # fmt: skip
+    assert ended.code == code
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    assert last.exists() == (kept is not None)
+    if kept is not None:
+        assert torch.load(last, weights_only=True)["global_step"] == kept
+    assert lit_optim_("train", *common, "hydra.run.dir=whole").code == 0
+    assert lit_optim_("resume", "cut", "callbacks.ending=null").code == 0
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert same(whole, cut)
+    assert scalars(whole) == scalars(cut)
+    assert [step for step, _ in scalars(cut)["train/loss"]] == [*range(36)]
+    for part in ("status", "final", "best", "steps", "epochs"):
+        assert metrics(whole)[part] == metrics(cut)[part]
+
+
+@pytest.fixture
+def run(lit_optim_: Callable[..., Any], tmp_path: Path) -> Path:
+    assert lit_optim_("train", *SHORT, "rules.head.match=layer.4", "rules.head.lr=0.01", "hydra.run.dir=run").code == 0
+    return tmp_path / "run"
+
+
+def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_optim_: Any) -> None:
+    ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "rules.head.lr=0.02")
+    assert ended.code == 0
+    assert "changed since the checkpoint: head.no_decay: lr 0.01 → 0.02" in ended.out
+    assert "changed since the checkpoint: horizon: total_steps 36 → 48" in ended.out
+    told = metrics(run)["continued"]
+    assert told[0]["step"] == 36
+    assert "horizon: total_steps 36 → 48" in told[0]["changes"]
+    assert [step for step, _ in scalars(run)["train/loss"]] == [*range(48)]
+    assert scalars(run)["lr/head"][36][1] > scalars(run)["lr/head"][35][1]
+    config = OmegaConf.load(run / ".hydra" / "config.yaml")
+    assert config.trainer.max_epochs == 4
+    assert config.rules.head.lr == 0.02
+    assert config.ckpt is None
+    assert lit_optim_("resume", "run", "trainer.max_epochs=5").code == 0
+    assert OmegaConf.load(run / ".hydra" / "config.yaml").rules.head.lr == 0.02
+    assert metrics(run)["steps"] == 60
+    assert len(metrics(run)["continued"]) == 2
+
+
+def test_another_choice_of_a_group_replaces_the_one_before(run: Path, lit_optim_: Any) -> None:
+    ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "schedule=linear", "optimizer=momentum")
+    assert ended.code == 0
+    assert "no_decay: optimizer torch.optim.AdamW → torch.optim.SGD" in ended.out
+    assert "not in the checkpoint: " in ended.out
+    config = OmegaConf.load(run / ".hydra" / "config.yaml")
+    assert config.schedule.lr._target_ == "lit_optim.schedules.Linear"
+    assert "warmup" not in config.schedule.lr
+    assert config.rules.head.match == "layer.4"
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is_now(run: Path, lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    moved = Path(shutil.move(run, tmp_path / "elsewhere" / "it's here"))
+    assert lit_optim_("resume", str(moved), "trainer.max_epochs=4").code == 0
+    assert torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 48
+    assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("resume", "rnu"), "FOLDER: no such folder"),
+        (("resume", "."), "FOLDER: this is not the folder of a run"),
+        (("resume",), "lit-optim resume: the folder of one run is needed"),
+        (("resume", "run"), "FOLDER: it stands at step 36 of a run of 36: nothing is left to train"),
+        (("resume", "run", "trainer.max_epochs=4", "optimizer.lrr=1"), "torch.optim.AdamW has no hyperparameter 'lrr'"),
+        (("resume", "run", "trainer.max_epochs=4", "resume.on_change=error"), "resume.on_change=error refuses that"),
+        (("resume", "run", "trainer.max_epochs=4", "resume.on_change=eror"), "nearest: error"),
+        (("resume", "run", "trainer.max_epochs=4", "model.hidden_dims=[30]"), "the weights are another model's"),
+    ],
+)
+def test_what_is_wrong_is_told_and_the_folder_stays_as_it_was(
+    arguments: tuple[str, ...], told: str, run: Path, lit_optim_: Any
+) -> None:
+    before = contents(run)
+    ended = lit_optim_(*arguments)
+    assert ended.code == 1
+    assert told in ended.err
+    assert "Traceback" not in ended.err
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])
+def test_a_damaged_checkpoint_is_refused(damage: bytes | None, run: Path, lit_optim_: Any) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000] if damage is None else damage)
+    before = contents(run)
+    ended = lit_optim_("resume", "run", "trainer.max_epochs=4")
+    assert ended.code == 1
+    assert "FOLDER: this file can't be read" in ended.err
+    assert contents(run) == before
+
+
+def test_a_run_that_another_process_trains_is_refused(run: Path, lit_optim_: Any) -> None:
+    import fcntl
+
+    with (run / ".hydra" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = lit_optim_("resume", "run", "trainer.max_epochs=4")
+    assert ended.code == 1
+    assert "FOLDER: another process is training this run" in ended.err
