@@ -62,16 +62,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sent", "at", "code", "kept"),
-    [("SIGKILL", 5, -9, None), ("SIGKILL", 29, -9, 24), ("SIGTERM", 29, 143, 30)],
-    ids=["killed in the first epoch", "killed later", "terminated"],
+    ("optimizer", "sent", "at", "code", "kept"),
+    [
+        ("momentum", "SIGKILL", 5, -9, None),
+        ("adamw", "SIGKILL", 24, -9, 24),
+        ("muon_adamw", "SIGKILL", 29, -9, 24),
+        ("muon_adamw", "SIGTERM", 29, 143, 30),
+    ],
 )
-@pytest.mark.parametrize("optimizer", ["momentum", "muon_adamw"])
 def test_it_ends_as_an_uninterrupted_run(
-    sent: str, at: int, code: int, kept: int | None, optimizer: str, process: Any, lit_optim_: Any, tmp_path: Path
+    optimizer: str, sent: str, at: int, code: int, kept: int | None, process: Any, lit_optim_: Any, tmp_path: Path
 ) -> None:
-    if optimizer == "momentum" and sent != "SIGKILL":
-        pytest.skip("once is enough")
     (tmp_path / "ending.py").write_text(ENDING)
     common = (*SHORT, f"optimizer={optimizer}")
     ended = process(
