@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from lit_optim.errors import Mistake, PlanError, RunError, nearest
+from lit_optim.integration.compiled import accept_compiled
 from lit_optim.plan import Plan
 
 __all__ = ["KEY", "Checkpoint"]
@@ -72,6 +73,7 @@ class Checkpoint:
         Raises:
             RunError: They are another model's.
         """
+        accept_compiled(module)
         try:
             module.load_state_dict(self.content["state_dict"], strict=module.strict_loading)
         except RuntimeError as error:

@@ -25,6 +25,7 @@ from lit_optim.integration.callbacks.freezing import DropGradients
 from lit_optim.integration.callbacks.modes import OptimizerModes
 from lit_optim.integration.callbacks.replay import ReplaySteps
 from lit_optim.integration.checkpoint_io import AtomicCheckpointIO
+from lit_optim.integration.compiled import accept_compiled
 from lit_optim.integration.horizon import fitting_horizon
 from lit_optim.integration.loop import check_loop, check_needs
 from lit_optim.plan import Plan
@@ -124,6 +125,7 @@ def prepare(module: nn.Module, recipe: Recipe) -> None:
         recipe: What its rules freeze for good is frozen, and what its optimizers keep in their state may be loaded.
     """
     trust(recipe)
+    accept_compiled(module)
     freeze(module, recipe)
     if isinstance(module, LightningModule):
         _save_all(module)
