@@ -127,6 +127,44 @@ def test_an_optimizer_without_state_is_tested_and_resumed_under_fsdp(process: An
     assert "test/acc" in ended.out
 
 
+EQUAL = (
+    "data=digits",
+    "model.hidden_dims=[10,10]",
+    "trainer.limit_train_batches=6",
+    "optimizer=momentum",
+    "schedule=none",
+)
+FIRST, SECOND = (f"rules.layer{n}={{match: net.layer.{n}, lr: 0.0{n}, weight_decay: 0}}" for n in (4, 2))
+
+
+def test_state_goes_with_its_parameter_from_one_strategy_to_the_next(
+    process: Any, lit_optim_: Any, tmp_path: Path
+) -> None:
+    """Layers of one shape, their groups in another order each time: by position their moments would be swapped."""
+    one, two = ("data.batch_size=128",), ("data.batch_size=64",)
+    legs = [
+        (one, (FIRST, SECOND)),
+        ((*STRATEGIES["fsdp"], *two), (SECOND, FIRST)),
+        ((*STRATEGIES["ddp"], *two), (FIRST, SECOND)),
+        ((*STRATEGIES["fsdp"], *two), (FIRST, SECOND)),
+        (one, (SECOND, FIRST)),
+    ]
+    for number, (devices, rules) in enumerate(legs, 1):
+        go_on = () if number == 1 else (f"ckpt=leg{number - 1}/checkpoints/last.ckpt",)
+        own = (*rules, *go_on, f"trainer.max_epochs={number}", f"hydra.run.dir=leg{number}", "test=false")
+        ended = process("train", *EQUAL, *devices, *own, timeout=180)
+        assert ended.code == 0, ended.err
+    whole = (*EQUAL, *one, FIRST, SECOND, f"trainer.max_epochs={len(legs)}", "hydra.run.dir=whole", "test=false")
+    assert lit_optim_("train", *whole).code == 0
+    ours, theirs = state_of(tmp_path / f"leg{len(legs)}"), state_of(tmp_path / "whole")
+    assert ours["global_step"] == theirs["global_step"] == 6 * len(legs)
+    for name, tensor in theirs["state_dict"].items():
+        torch.testing.assert_close(ours["state_dict"][name], tensor, rtol=1e-4, atol=1e-6)
+    for name, state in theirs["optimizer_states"][0]["state"].items():
+        momentum = ours["optimizer_states"][0]["state"][name]["momentum_buffer"]
+        torch.testing.assert_close(momentum, state["momentum_buffer"], rtol=1e-3, atol=1e-6)
+
+
 def test_two_ranks_search_one_line(process: Any, lit_optim_: Any, tmp_path: Path) -> None:
     """L-BFGS looks at losses as well as at gradients: those of the whole step, the same on both ranks."""
     common = ("data=digits", "model.hidden_dims=[16]", "trainer.max_epochs=1", "trainer.limit_train_batches=4")
