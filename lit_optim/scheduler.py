@@ -19,6 +19,8 @@ from lit_optim.traits import EXECUTION
 
 __all__ = ["PlanScheduler"]
 
+_STEPPED = "_opt_called"  # torch's LRScheduler has each step of its optimizer set this
+
 
 class PlanScheduler(LRScheduler):
     """A torch scheduler that follows a plan: before step ``t`` every scheduled hyperparameter is ``curve(t)``.
@@ -38,6 +40,8 @@ class PlanScheduler(LRScheduler):
         thaw: Keeps groups still that are frozen for a time.
         clipping: Clips the gradients of groups that have a norm of their own.
         step_hook: What stands before each step.
+        follows_steps: Whether ``step()`` waits for the optimizer to have stepped since the last one, so that a step which
+            a GradScaler skipped takes nothing off the curves. A loop that calls it wherever a step was due wants this.
         state_by_name: Stands before a state is loaded, and knows afterwards what didn't fit.
     """
 
@@ -48,6 +52,7 @@ class PlanScheduler(LRScheduler):
         needs: Needs | None = None,
         own: Mapping[str, Container[str]] | None = None,
     ) -> None:
+        self.follows_steps = False
         self.plan = plan
         self.needs = needs or Needs()
         self.state_by_name = StateByName(plan)
@@ -77,6 +82,10 @@ class PlanScheduler(LRScheduler):
 
     def step(self, epoch: int | None = None) -> None:
         """Go to the next optimizer step, or to step number ``epoch``."""
+        if epoch is None and self.follows_steps:
+            if not getattr(self.optimizer, _STEPPED, False):
+                return
+            setattr(self.optimizer, _STEPPED, False)
         self._step_count += 1
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         groups = self.optimizer.param_groups

@@ -173,12 +173,16 @@ def _test(config: DictConfig, trainer: Trainer, module: LightningModule, data: L
 
 
 def _print_result(files: RunFiles, trainer: Trainer, best: str | None) -> None:
+    from lit_optim.integration.callbacks.run_files import skipped_steps
+
     metrics = "  ".join(f"{tag} {value:.4f}" for tag, value in sorted(files.final.items()))
     tested = f" (tested: {best})" if best else ""
     folder = _shown(files.folder.path)
     dashboard = _shown(next((p for p in files.folder.path.parents if p.name == "runs"), files.folder.path))
     print(f"\nresult     {metrics or 'no metric was logged'}{tested}")
-    print(f"run        {trainer.global_step:,} steps, {folder}")
+    skipped = skipped_steps(trainer)
+    but = f" ({skipped:,} of them skipped: gradients overflowed)" if skipped else ""
+    print(f"run        {trainer.global_step:,} steps{but}, {folder}")
     if trainer.loggers:
         print(f"dashboard  tensorboard --logdir {shlex.quote(str(dashboard))}", flush=True)
 

@@ -84,6 +84,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     check_needs(module.trainer, plan, needs_in(plan))
     late = _frozen_too_late(module, plan)
     optimizer, scheduler = build(module, plan)
+    scheduler.follows_steps = True
     for parameter in late:
         parameter.requires_grad_(True)
     keep_graph(module, scheduler.needs.graph)

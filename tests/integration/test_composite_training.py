@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from digitnet import HIDDEN, Net, batches, loader, same
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
@@ -100,6 +101,35 @@ def test_a_step_that_overflows_is_skipped_by_every_child(trainer: Any) -> None:
     assert same(net, Net())
     assert scaler.get_scale() == 2.0**29
     assert not one.optimizers[0].state
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_schedules_follow_the_steps_that_happened(recipe: str, accumulate: int, trainer: Any) -> None:
+    """Two steps overflow: the curve goes on from where it was, and ends as much earlier."""
+
+    class Watch(Callback):
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, float]] = []
+
+        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+            self.seen.append((trainer.lr_scheduler_configs[0].scheduler.last_epoch, optimizer.param_groups[0]["lr"]))
+
+    watch, scaler = Watch(), GradScaler("cpu", 2.0**21, backoff_factor=2.0**-6)
+    schedule = {"lr": {"_target_": "lit_optim.schedules.Linear"}}
+    one = trainer(
+        max_epochs=1,
+        plugins=[MixedPrecision("16-mixed", "cpu", scaler)],
+        callbacks=[watch],
+        accumulate_grad_batches=accumulate,
+    )
+    one.fit(lo.attach(Net(), {**RECIPES[recipe], "schedule": schedule}), loader(8 * accumulate))
+    scheduler = one.lr_scheduler_configs[0].scheduler
+    skipped = one.global_step - scheduler.last_epoch
+    assert one.global_step == 8
+    assert skipped > 0
+    curve = scheduler.plan.curve(one.optimizers[0].param_groups[0]["name"], "lr")
+    assert watch.seen == [(taken, curve[taken]) for taken in [0] * skipped + [*range(8 - skipped)]]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -19,7 +19,7 @@ from lit_optim.plan import Plan
 from lit_optim.render import plan_text, save_figure
 from lit_optim.scheduler import PlanScheduler
 
-__all__ = ["RunFiles"]
+__all__ = ["RunFiles", "skipped_steps"]
 
 _FALLING = ("loss", "error", "perplexity")  # tags of which the best value is the lowest
 _TEXT_WIDTH = 160  # of the plan in TensorBoard, which scrolls
@@ -182,9 +182,17 @@ class RunFiles(Callback):
                 "epochs": self._epochs,
                 "tested": self._tested,
                 "seconds": round(time.monotonic() - self._began, 3),
+                **({"skipped": skipped} if (skipped := skipped_steps(trainer)) else {}),
                 **({"continued": self._continued} if self._continued else {}),
             }
         )
+
+
+def skipped_steps(trainer: Trainer) -> int:
+    """The steps that a GradScaler skipped since gradients overflowed: counted by Lightning, and not by the schedules."""
+    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+    own = next((one for one in schedulers if isinstance(one, PlanScheduler)), None)
+    return 0 if own is None else max(0, trainer.global_step - own.last_epoch)
 
 
 def _saves_last(trainer: Trainer) -> bool:
