@@ -40,8 +40,8 @@ class PlanScheduler(LRScheduler):
         thaw: Keeps groups still that are frozen for a time.
         clipping: Clips the gradients of groups that have a norm of their own.
         step_hook: What stands before each step.
-        follows_steps: Whether ``step()`` waits for the optimizer to have stepped since the last one, so that a step which
-            a GradScaler skipped takes nothing off the curves. A loop that calls it wherever a step was due wants this.
+        follows_steps: Whether ``step()`` waits for the optimizer to have stepped since the last one, so that a step
+            which a GradScaler skipped takes nothing off the curves; for a loop that calls it wherever a step was due.
         state_by_name: Stands before a state is loaded, and knows afterwards what didn't fit.
     """
 
