@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lit_optim.errors import ConfigError, DataError, LitOptimError, Mistake, PlanError, RecipeError, RunError
     from lit_optim.integration import callbacks
     from lit_optim.integration.classifier import LitClassifier
+    from lit_optim.integration.lr_finder import find_lr
     from lit_optim.integration.module import RecipeModule, attach, configure_optimizers
     from lit_optim.plan import Group, Plan
     from lit_optim.planner import make_plan
@@ -36,6 +37,7 @@ __all__ = [
     "build",
     "callbacks",
     "configure_optimizers",
+    "find_lr",
     "make_plan",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
         ["ConfigError", "DataError", "LitOptimError", "Mistake", "PlanError", "RecipeError", "RunError"], "errors"
     ),
     "callbacks": "integration.callbacks",
+    "find_lr": "integration.lr_finder",
     "LitClassifier": "integration.classifier",
     **dict.fromkeys(["RecipeModule", "attach", "configure_optimizers"], "integration.module"),
     **dict.fromkeys(["Group", "Plan"], "plan"),

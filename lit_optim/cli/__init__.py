@@ -14,6 +14,7 @@ _VERBS = {
     "train": "train and test a model, recording every step",
     "plan": "show what a recipe will do, and train nothing",
     "resume": "go on with a run, in its own folder",
+    "lr-find": "sweep the learning rate, and suggest one",
     "schema": "print the JSON Schema of a recipe, for editors",
 }
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # an arrow in the plan must not end a run
     verb = arguments[0] if arguments else "--help"
     if verb in _VERBS:
-        run = importlib.import_module(f"lit_optim.cli.{verb}").run
+        run = importlib.import_module(f"lit_optim.cli.{verb.replace('-', '_')}").run
         try:
             code = int(run(arguments[1:]))
             sys.stdout.flush()

@@ -58,4 +58,4 @@ def test_telling_what_there_is_imports_no_torch(arguments: list[str]) -> None:
 
 def test_every_verb_has_a_file_of_its_own() -> None:
     for verb in _VERBS:
-        assert callable(importlib.import_module(f"lit_optim.cli.{verb}").run)
+        assert callable(importlib.import_module(f"lit_optim.cli.{verb.replace('-', '_')}").run)
