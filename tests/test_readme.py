@@ -99,6 +99,8 @@ def test_command_runs(command: str, project: Path) -> None:
     if "FOLDER" in arguments:
         assert main(["train", *SHORT, "trainer.max_epochs=1", "hydra.run.dir=runs/FOLDER"]) == 0
         arguments[arguments.index("FOLDER")] = "runs/FOLDER"
+    if verb == "lr-find":
+        shortened = ["trainer.precision=32-true"]
     assert main([verb, *arguments, *shortened]) == 0
     assert (project / "runs").exists() == bool(shortened)
 

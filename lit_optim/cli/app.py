@@ -125,7 +125,7 @@ def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         hydra.main(**_HYDRA)(guarded)()
     except _Ended as ended:
         terminated = isinstance(ended.__cause__, SystemExit) and type(ended.__cause__) is not SystemExit
-        print(f"lit-optim: {'terminated; lit-optim resume goes on' if terminated else 'ended early'}", file=sys.stderr)
+        print(f"lit-optim: {'terminated' if terminated else 'ended before its time'}", file=sys.stderr)
         return 143 if terminated else 1
     except KeyboardInterrupt:
         print("lit-optim: interrupted", file=sys.stderr)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lit_optim.errors import Mistake, RunError
 
@@ -15,7 +16,6 @@ __all__ = ["LAST", "RunFolder"]
 
 _EVENTS = "events.out.tfevents.*"
 _SIGNS_OF_A_RUN = (".hydra", "metrics.json", "plan.json", "checkpoints", _EVENTS)
-_LOCK = ".hydra/lock"
 LAST = "checkpoints/last.ckpt"
 """Where a run's last checkpoint lies in its folder."""
 
@@ -32,7 +32,7 @@ class RunFolder:
     def __init__(self, path: Path, new: Iterable[Path] = (), goes_on: bool = False) -> None:
         self.path = path
         self.goes_on = goes_on
-        self._lock: IO[str] | None = None
+        self._lock: weakref.finalize[..., RunFolder] | None = None
         self._events = {*path.glob(_EVENTS)}
         self._new = {folder.absolute() for folder in new}
         self._written: list[Path] = []
@@ -86,21 +86,19 @@ class RunFolder:
     def release(self) -> None:
         """Let another process go on with the run; the end of this one, however it comes, does the same."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock()
             self._lock = None
 
     def _take(self) -> None:
-        """Hold the run's lock as long as this process lives."""
+        """Hold the run, by a lock on its settings, as long as this process lives."""
         if self._lock is not None:
             return
-        path = self.path / _LOCK
-        if not self.goes_on:
-            self._written.append(path)
-        lock = path.open("a", encoding="utf-8")
+        handle = os.open(self.path / ".hydra", os.O_RDONLY)
+        lock = weakref.finalize(self, os.close, handle)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.close()
+            lock()
             problem, remedy = "another process is training this run", "wait until it has ended, or end it"
             raise RunError(Mistake("FOLDER", problem, given=str(self.path), remedy=remedy)) from None
         except OSError:  # a file system without locks

@@ -1,6 +1,8 @@
 """A run that was ended goes on in its folder as if nothing had happened."""
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -175,10 +177,11 @@ def test_a_damaged_checkpoint_is_refused(damage: bytes | None, run: Path, lit_op
 
 
 def test_a_run_that_another_process_trains_is_refused(run: Path, lit_optim_: Any) -> None:
-    import fcntl
-
-    with (run / ".hydra" / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    handle = os.open(run / ".hydra", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
         ended = lit_optim_("resume", "run", "trainer.max_epochs=4")
+    finally:
+        os.close(handle)
     assert ended.code == 1
     assert "FOLDER: another process is training this run" in ended.err

@@ -156,6 +156,7 @@ def test_best_follows_the_kind_of_the_metric(tmp_path: Path, tag: str, values: l
     files = RunFiles(RunFolder(tmp_path), {}, {})
 
     class Stub:
+        lr_scheduler_configs = ()
         global_step = 0
         callback_metrics: dict[str, float] = {}  # noqa: RUF012
         sanity_checking = False
@@ -173,6 +174,7 @@ def test_a_metric_that_is_not_a_number_is_null_in_valid_json(tmp_path: Path) -> 
     files = RunFiles(RunFolder(tmp_path), {}, {})
 
     class Stub:
+        lr_scheduler_configs = ()
         global_step = 1
         callback_metrics = {"val/loss": float("nan")}  # noqa: RUF012
 
