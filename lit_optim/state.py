@@ -66,6 +66,7 @@ class StateByName:
 
     def __init__(self, plan: Plan) -> None:
         self._classes = {group.name: group.optimizer for group in plan.groups}
+        self._needed = {group.name: {*group.hyperparameters} for group in plan.groups}
         self.lost: list[str] = []
 
     def stand_before(self, optimizer: Optimizer) -> None:
@@ -113,8 +114,10 @@ class StateByName:
         return {**saved, "state": {**state, **beside}, "param_groups": loaded}
 
     def _is_same_class(self, group: _Group, saved: _Group) -> bool:
-        mine, its = self._classes.get(str(group.get("name"))), saved.get(_CLASS)
-        return mine is None or its is None or mine == its
+        name, its = str(group.get("name")), saved.get(_CLASS)
+        if its is None:  # a bare state dict doesn't say, but its groups carry what their class needs
+            return self._needed.get(name, set()) <= saved.keys()
+        return self._classes.get(name, its) == its
 
     def _told(self, group: _Group, own: Sequence[str], homes: Mapping[str, _Group]) -> Iterator[str]:
         missing = [name for name in own if name not in homes]
@@ -122,7 +125,7 @@ class StateByName:
             yield f"{_few(missing)}: no state was saved, so this starts anew"
         changed = [name for name in own if name in homes and not self._is_same_class(group, homes[name])]
         if changed:
-            mine, its = self._classes.get(str(group.get("name"))), homes[changed[0]].get(_CLASS)
+            mine, its = self._classes.get(str(group.get("name"))), homes[changed[0]].get(_CLASS, "another class")
             yield f"{_few(changed)}: the state is {its}'s and not {mine}'s, so this starts anew"
 
 

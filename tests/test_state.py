@@ -101,6 +101,19 @@ def test_the_state_of_another_class_is_left_behind() -> None:
     assert moments(fresh, loaded).keys() == moments(model, optimizer).keys() - {"layer.2.weight"}
 
 
+def test_a_bare_state_of_another_class_is_told_by_what_its_groups_lack() -> None:
+    _, optimizer, _ = built({}, {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}, steps=2)
+    _, loaded, scheduler = built({})
+    loaded.load_state_dict(optimizer.state_dict())
+    assert not loaded.state
+    assert "betas" in loaded.param_groups[0]
+    assert "momentum" not in loaded.param_groups[0]
+    assert scheduler.state_by_name.lost == [
+        "layer.0.weight, layer.0.bias, layer.2.weight and 3 more: "
+        "the state is another class's and not torch.optim.AdamW's, so this starts anew"
+    ]
+
+
 def test_a_state_without_names_is_refused_and_changes_nothing() -> None:
     model, optimizer, _ = built({}, steps=1)
     before = copy.deepcopy(optimizer.state_dict())
