@@ -116,8 +116,8 @@ class StateByName:
     def _is_same_class(self, group: _Group, saved: _Group) -> bool:
         name, its = str(group.get("name")), saved.get(_CLASS)
         if its is None:  # a bare state dict doesn't say, but its groups carry what their class needs
-            return self._needed.get(name, set()) <= saved.keys()
-        return self._classes.get(name, its) == its
+            return self._needed.get(name, set()).issubset(saved)
+        return bool(self._classes.get(name, its) == its)
 
     def _told(self, group: _Group, own: Sequence[str], homes: Mapping[str, _Group]) -> Iterator[str]:
         missing = [name for name in own if name not in homes]
