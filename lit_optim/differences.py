@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lit_optim.durations import later_epochs
 from lit_optim.plan import FROZEN, Group, Plan
 
 __all__ = ["differences"]
@@ -17,6 +18,7 @@ def differences(old: Plan, new: Plan) -> Iterator[str]:
     """Horizon, groups that came or went, changed settings, and parameters that moved; nothing for equal plans."""
     for name in ("total_steps", "steps_per_epoch", "global_batch"):
         yield from _change(f"horizon: {name}", getattr(old.horizon, name), getattr(new.horizon, name))
+    yield from _change("horizon: steps of later epochs", later_epochs(old.horizon), later_epochs(new.horizon))
     groups, others = ({group.name: group for group in plan.groups} for plan in (old, new))
     yield from (f"{name}: group removed" for name in groups if name not in others)
     yield from (f"{name}: group added, {_text(group)}" for name, group in others.items() if name not in groups)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lit_optim.errors import Mistake, PlanError
 
-__all__ = ["Duration", "Horizon", "malformed", "steps_of"]
+__all__ = ["UNKNOWN_END", "Duration", "Horizon", "later_epochs", "malformed", "steps_before", "steps_of"]
 
 Duration = int | str
 """What a user may write: ``500``, ``"500steps"``, ``"2epochs"`` or ``"5%"``."""
+
+UNKNOWN_END = "set trainer.max_steps (or trainer.max_epochs, if data has a length), beside max_time too"
+"""The remedy where something depends on how long the run is, and nobody knows."""
 
 _FORMS = ("500 (optimizer steps)", "500steps", "2epochs", "5%")
 _PATTERN = re.compile(r"(?P<amount>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>steps?|epochs?|%)")
@@ -26,15 +31,20 @@ class Horizon:
         total_steps: Optimizer steps of the whole run, at least 1; ``-1`` or ``math.inf`` where nobody knows
             (whatever depends on it is then refused by the planner).
         steps_per_epoch: Optimizer steps of one epoch, at least 1; None where epochs have no length.
-        global_batch: Samples behind one optimizer step, over all devices and accumulated micro-batches.
+        global_batch: Samples behind one optimizer step, over all devices and accumulated micro-batches; None where
+            that is unknown or changes.
+        epoch_steps: Where epochs differ, as gradient accumulation that changes makes them: ``((0, 9), (4, 5))`` for 9
+            steps in each of the first four epochs and 5 in each one after; the first is ``steps_per_epoch``. Empty
+            where all epochs are alike.
 
     Raises:
-        PlanError: A number below 1 or of another kind.
+        PlanError: A number below 1 or of another kind, or epochs out of order.
     """
 
     total_steps: int | float
     steps_per_epoch: int | None = None
     global_batch: int | None = None
+    epoch_steps: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         mistakes = [
@@ -46,13 +56,38 @@ class Horizon:
                 remedy="raise trainer.max_epochs, trainer.max_steps or trainer.limit_train_batches, or give more data",
             )
             for field, value in vars(self).items()
-            if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+            if field != "epoch_steps"
+            and not _is_count(value, least=1)
             and not (value in _UNKNOWN_TOTAL if field == "total_steps" else value is None)
         ]
+        mistakes += self._wrong_epochs()
         if mistakes:
             raise PlanError(*mistakes)
         if not self.is_bounded:
             object.__setattr__(self, "total_steps", -1)  # one way to say it: equal horizons, equal hashes
+
+    def _wrong_epochs(self) -> Iterator[Mistake]:
+        pieces: object = self.epoch_steps
+        if pieces == ():
+            return
+        if not (
+            isinstance(pieces, tuple)
+            and len(pieces) > 1
+            and all(isinstance(piece, tuple) and len(piece) == 2 for piece in pieces)
+            and all(_is_count(epoch) and _is_count(steps, least=1) for epoch, steps in pieces)
+            and pieces[0] == (0, self.steps_per_epoch)
+            and all(one[0] < two[0] and one[1] != two[1] for one, two in pairwise(pieces))
+        ):
+            yield Mistake(
+                "horizon.epoch_steps",
+                "these are no epochs that differ",
+                given=repr(pieces),
+                allowed=(
+                    "() where all are alike",
+                    "((0, steps_per_epoch), (first epoch, steps an epoch from then on), …)",
+                ),
+                remedy="count epochs from 0 in rising order, each with another number of steps than the one before it",
+            )
 
     @property
     def is_bounded(self) -> bool:
@@ -83,7 +118,11 @@ def steps_of(duration: Duration, horizon: Horizon, key: str) -> int:
     else:
         match = _PATTERN.fullmatch(duration.strip())
         assert match is not None
-        steps = float(match["amount"]) * _unit_length(match["unit"], duration, horizon, key)
+        amount = float(match["amount"])
+        if match["unit"].startswith("epoch") and horizon.epoch_steps:
+            steps = steps_before(amount, horizon.epoch_steps)
+        else:
+            steps = amount * _unit_length(match["unit"], duration, horizon, key)
     if steps > horizon.total_steps * (1 + 1e-12) and horizon.is_bounded:
         raise PlanError(
             Mistake(
@@ -104,10 +143,7 @@ def _unit_length(unit: str, duration: Duration, horizon: Horizon, key: str) -> f
     if unit == "%":
         if horizon.is_bounded:
             return horizon.total_steps / 100
-        missing, remedy = (
-            "how long the run is",
-            "set trainer.max_steps (or trainer.max_epochs with data that has a length)",
-        )
+        missing, remedy = "how long the run is", UNKNOWN_END
     else:
         if horizon.steps_per_epoch is not None:
             return float(horizon.steps_per_epoch)
@@ -118,6 +154,26 @@ def _unit_length(unit: str, duration: Duration, horizon: Horizon, key: str) -> f
     raise PlanError(
         Mistake(key, f"{duration!r} can't be measured: nobody knows {missing}", given=repr(duration), remedy=remedy)
     )
+
+
+def steps_before(epoch: float, pieces: Sequence[tuple[int, int]]) -> float:
+    """Optimizer steps until an epoch begins, or until a part of it is over: ``2.5`` is the middle of the third.
+
+    Args:
+        epoch: Counted from 0.
+        pieces: ``(first epoch, optimizer steps an epoch from then on)``, from epoch 0 on.
+
+    Returns:
+        An integer where ``epoch`` is one.
+    """
+    ends = (*(first for first, _ in pieces[1:]), epoch)
+    gone = ((min(epoch, end) - first, steps) for (first, steps), end in zip(pieces, ends, strict=True))
+    return sum(epochs * steps for epochs, steps in gone if epochs > 0)
+
+
+def later_epochs(horizon: Horizon) -> tuple[str, ...]:
+    """What the epochs after the first ones have of their own, in words: ``5 from epoch 4 on``."""
+    return tuple(f"{steps:,} from epoch {first:,} on" for first, steps in horizon.epoch_steps[1:])
 
 
 def malformed(duration: object, key: str) -> Mistake | None:
@@ -140,6 +196,10 @@ def malformed(duration: object, key: str) -> Mistake | None:
         if duration.strip().isdigit():
             remedy = f"write {duration.strip()} without quotes, or {duration.strip()}steps"
     return Mistake(key, "this is not a length of training", given=repr(duration), allowed=_FORMS, remedy=remedy)
+
+
+def _is_count(value: object, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _shown(steps: float) -> str:

@@ -187,7 +187,7 @@ class Plan:
                 raise ValueError(f"format {data['format']}, this version reads {_FORMAT}")
             plan = cls(
                 groups=tuple(Group(**_tuples(group)) for group in data["groups"]),
-                horizon=Horizon(**data["horizon"]),
+                horizon=Horizon(**_tuples(data["horizon"])),
                 frozen=tuple(data["frozen"]),
                 frozen_numel=data["frozen_numel"],
                 frozen_by=data["frozen_by"],
@@ -218,7 +218,11 @@ class Plan:
         return plan_text(self)
 
     def _data(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields; what came later is left out where it says nothing, so that plans keep their hashes."""
+        data = asdict(self)
+        if not self.horizon.epoch_steps:
+            del data["horizon"]["epoch_steps"]
+        return data
 
 
 def span(curve: Curve, horizon: Horizon) -> Span:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lit_optim.durations import later_epochs
 from lit_optim.figure import save_figure
 from lit_optim.plan import FROZEN, Span, canonical, span
 from lit_optim.tables import ABSENT, CUT, table, terminal_width, wrapped
@@ -173,6 +174,7 @@ def _totals(plan: Plan, settings: Sequence[_Settings]) -> Iterator[str]:
     horizon = plan.horizon
     run = f"{_many(horizon.total_steps, 'optimizer step')}" if horizon.is_bounded else "a run without a known end"
     epoch = f", {horizon.steps_per_epoch:,} an epoch" if horizon.steps_per_epoch else ""
+    epoch = ", ".join([epoch, *later_epochs(horizon)])
     batch = f", {_many(horizon.global_batch, 'sample')} a step" if horizon.global_batch else ""
     yield f"{run}{epoch}{batch}; {_legend(plan, settings)}plan\N{NO-BREAK SPACE}{plan.hash}"
 

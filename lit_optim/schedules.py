@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lit_optim.durations import Duration, Horizon, steps_of
+from lit_optim.durations import UNKNOWN_END, Duration, Horizon, steps_of
 from lit_optim.errors import Mistake, PlanError
 
 __all__ = [
@@ -205,7 +205,7 @@ class WarmupCosine(Schedule):
                 Mistake(
                     "warmup",
                     "the fall ends with the run, and nobody knows how long the run is",
-                    remedy="set trainer.max_steps (or trainer.max_epochs with data that has a length)",
+                    remedy=UNKNOWN_END,
                 )
             )
         first, final = start * _number(self.start_factor, "start_factor"), _final(self, start)
@@ -240,6 +240,8 @@ class Exponential(Schedule):
         """See `Schedule.curve`."""
         rate = _number(self.rate, "rate", above=0.0)
         every = steps_of(self.every, horizon, "every")
+        if horizon.epoch_steps and "epoch" in str(self.every):
+            raise PlanError(Mistake("every", "epochs of this run differ", repr(self.every), remedy="write it in steps"))
         if every == 0:
             raise PlanError(Mistake("every", "a stretch of no step", given=repr(self.every), remedy="give at least 1"))
         if self.staircase:

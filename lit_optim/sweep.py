@@ -95,9 +95,12 @@ class Sweep:
         """Factors by the rule that suggests each.
 
         ``steepest``: where the smoothed loss falls fastest over the logarithm of the factor, away from the ends.
-        ``valley``: the middle of the longest stretch over which it falls (after fastai's suggestion of that name, which
-        looks for the longest falling subsequence; https://docs.fast.ai/callback.schedule.html). ``min/10``: a tenth of
-        the factor where it is lowest (Smith, https://arxiv.org/abs/1506.01186, looks at the same curve).
+        ``valley``: the middle of the stretch down which it falls the most, before its minimum (after fastai's
+        suggestion of that name, which looks for the longest falling subsequence).
+        ``min/10``: a tenth of the factor where it is lowest.
+
+        Sources: https://docs.fast.ai/callback.schedule.html and Smith, https://arxiv.org/abs/1506.01186, who looks at
+        the same curve.
 
         Raises:
             RunError: The loss diverged at once, or never fell.
@@ -105,7 +108,7 @@ class Sweep:
         lowest = self._lowest()
         return {
             "steepest": self.factors[_steepest(self.factors, self.smoothed, lowest)],
-            "valley": self.factors[_valley(self.smoothed)],
+            "valley": self.factors[_valley(self.smoothed[: lowest + 1])],
             "min/10": self.factors[lowest] / 10,
         }
 
@@ -158,11 +161,14 @@ def _steepest(factors: Sequence[float], curve: Sequence[float], lowest: int) -> 
 
 
 def _valley(curve: Sequence[float]) -> int:
-    """The middle of the longest stretch that only falls, and so in its second third."""
+    """The middle of the stretch that only falls and falls the most, and so in its second third.
+
+    The longest may be noise, where the loss doesn't move yet.
+    """
     best, start = (0, 0), 0
     for here, (one, other) in enumerate(pairwise(curve), 1):
         if other >= one:
             start = here
-        elif here - start > best[1] - best[0]:
+        elif curve[start] - other > curve[best[0]] - curve[best[1]]:
             best = (start, here)
     return sum(best) // 2

@@ -166,7 +166,7 @@ def test_an_unknown_end_of_the_run_is_refused_where_freezing_depends_on_it() -> 
     assert refused(config, horizon=lo.Horizon(-1)) == [
         "rules.a.freeze_until: '20%' can't be measured: nobody knows how long the run is",
         "    given:   '20%'",
-        "    fix:     set trainer.max_steps (or trainer.max_epochs with data that has a length)",
+        "    fix:     set trainer.max_steps (or trainer.max_epochs, if data has a length), beside max_time too",
     ]
     steps = of_rules(a={"match": "embed", "freeze_until": 20})
     assert lo.make_plan(Language(), lo.Recipe.from_config(steps), lo.Horizon(-1)).group("a").freeze_until == 20

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_optim.durations import Horizon, steps_of
+from lit_optim.durations import Horizon, steps_before, steps_of
 from lit_optim.errors import PlanError
 
 RUN = Horizon(total_steps=1000, steps_per_epoch=100)
@@ -56,7 +56,7 @@ def test_steps_and_epochs_need_no_end(unknown: float) -> None:
 
 LENGTHS = "    allowed: 500 (optimizer steps), 500steps, 2epochs, 5%"
 TO_EPOCHS = "    fix:     write it in steps, or set trainer.limit_train_batches to a number of batches"
-TO_RUN = "    fix:     set trainer.max_steps (or trainer.max_epochs with data that has a length)"
+TO_RUN = "    fix:     set trainer.max_steps (or trainer.max_epochs, if data has a length), beside max_time too"
 SHORTEN = "    fix:     shorten it, write it as a percentage, or lengthen the run (trainer.max_epochs)"
 
 
@@ -179,6 +179,74 @@ def test_all_that_is_wrong_with_a_horizon_is_told_at_once() -> None:
         "horizon.total_steps",
         "horizon.steps_per_epoch",
         "horizon.global_batch",
+    ]
+
+
+# --- epochs that differ -----------------------------------------------------------------------------------------------
+
+CHANGING = Horizon(total_steps=56, steps_per_epoch=9, epoch_steps=((0, 9), (4, 5)))
+
+
+@pytest.mark.parametrize(
+    ("duration", "steps"),
+    [
+        ("0epochs", 0),
+        ("0.5epochs", 5),
+        ("1epoch", 9),
+        ("4epochs", 36),
+        ("4.2epochs", 37),
+        ("4.5epochs", 39),
+        ("6epochs", 46),
+        ("8epochs", 56),
+        ("50%", 28),
+        ("10steps", 10),
+    ],
+)
+def test_epochs_that_differ_end_where_they_end(duration: str, steps: int) -> None:
+    assert steps_of(duration, CHANGING, "k") == steps
+
+
+def test_past_the_end_of_epochs_that_differ_is_refused() -> None:
+    with pytest.raises(PlanError, match="k: '9epochs' is 61 steps, past the end of a run of 56"):
+        steps_of("9epochs", CHANGING, "k")
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 50)), min_size=1, max_size=5), st.integers(0, 30))
+def test_epochs_add_up_one_by_one(stretches: list[tuple[int, int]], epoch: int) -> None:
+    firsts = [sum(epochs for epochs, _ in stretches[:number]) for number in range(len(stretches))]
+    pieces = [(first, steps) for first, (_, steps) in zip(firsts, stretches, strict=True)]
+    by_epoch = [[steps for first, steps in pieces if first <= number][-1] for number in range(epoch)]
+    assert steps_before(epoch, pieces) == sum(by_epoch)
+    assert type(steps_before(epoch, pieces)) is int
+    half = steps_before(epoch + 0.5, pieces)
+    assert half == (steps_before(epoch, pieces) + steps_before(epoch + 1, pieces)) / 2
+
+
+@pytest.mark.parametrize(
+    "epochs",
+    [
+        ((0, 9),),  # all alike
+        ((0, 9), (4, 9)),
+        ((0, 8), (4, 5)),  # not steps_per_epoch
+        ((1, 9), (4, 5)),
+        ((0, 9), (4, 5), (4, 3)),
+        ((0, 9), (4, 0)),
+        ((0, 9), (4, 5.5)),
+        ((0, 9), (4, True)),
+        ((0, 9), (4,)),
+        [[0, 9], [4, 5]],
+        None,
+        5,
+    ],
+)
+def test_epochs_that_are_none_are_refused(epochs: Any) -> None:
+    with pytest.raises(PlanError) as refused:
+        Horizon(56, 9, None, epochs)
+    assert str(refused.value).splitlines() == [
+        "horizon.epoch_steps: these are no epochs that differ",
+        f"    given:   {epochs!r}",
+        "    allowed: () where all are alike, ((0, steps_per_epoch), (first epoch, steps an epoch from then on), …)",
+        "    fix:     count epochs from 0 in rising order, each with another number of steps than the one before it",
     ]
 
 

@@ -323,3 +323,13 @@ def test_differences_in_clipping_and_in_what_a_class_is_made_with() -> None:
     ]
     assert clipped.hash != PLAN.hash
     assert lo.Plan.from_json(clipped.to_json()) == clipped
+
+
+def test_epochs_that_differ_are_part_of_the_plan() -> None:
+    changing = replace(PLAN, horizon=lo.Horizon(40, 10, None, ((0, 10), (2, 5))))
+    assert PLAN.diff(changing) == ["horizon: steps of later epochs none → 5 from epoch 2 on"]
+    again = lo.Plan.from_json(changing.to_json())
+    assert again == changing
+    assert again.to_json() == changing.to_json()
+    assert changing.hash != PLAN.hash
+    assert "epoch_steps" not in PLAN.to_json()

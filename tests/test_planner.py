@@ -840,7 +840,7 @@ def test_a_lazy_module_is_refused() -> None:
             [
                 "schedule.lr.duration: '100%' can't be measured: nobody knows how long the run is",
                 "    given:   '100%'",
-                "    fix:     set trainer.max_steps (or trainer.max_epochs with data that has a length)",
+                "    fix:     set trainer.max_steps (or trainer.max_epochs, if data has a length), beside max_time too",
             ],
         ),
         (
@@ -848,7 +848,7 @@ def test_a_lazy_module_is_refused() -> None:
             lo.Horizon(math.inf),
             [
                 "schedule.lr.warmup: the fall ends with the run, and nobody knows how long the run is",
-                "    fix:     set trainer.max_steps (or trainer.max_epochs with data that has a length)",
+                "    fix:     set trainer.max_steps (or trainer.max_epochs, if data has a length), beside max_time too",
             ],
         ),
     ],

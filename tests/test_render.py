@@ -1,5 +1,6 @@
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -321,3 +322,8 @@ def test_nesterov_is_told_where_it_is_on() -> None:
     on, off = (group("a", "torch.optim.SGD", settings={"nesterov": one, "betas": None}) for one in (True, False))
     assert "in every group: SGD, weight_decay 0.05, nesterov True" in lines_of(lo.Plan((on,), lo.Horizon(10)))
     assert "in every group: SGD, weight_decay 0.05" in lines_of(lo.Plan((off,), lo.Horizon(10)))
+
+
+def test_epochs_that_differ_are_told() -> None:
+    told = plan_text(replace(PLAN, horizon=lo.Horizon(56, 9, None, ((0, 9), (4, 5), (8, 3)))), 300)
+    assert "\n56 optimizer steps, 9 an epoch, 5 from epoch 4 on, 3 from epoch 8 on; scheduled values" in told

@@ -234,7 +234,7 @@ def test_nothing_lasts_longer_than_the_run(schedule: Schedule, field: str) -> No
 def test_a_fall_to_the_end_needs_an_end(warmup: Any) -> None:
     assert _refused(WarmupCosine(warmup), Horizon(-1, 10)) == [
         "warmup: the fall ends with the run, and nobody knows how long the run is",
-        "    fix:     set trainer.max_steps (or trainer.max_epochs with data that has a length)",
+        "    fix:     set trainer.max_steps (or trainer.max_epochs, if data has a length), beside max_time too",
     ]
 
 
@@ -245,3 +245,10 @@ def test_the_examples_of_the_docstrings_run() -> None:
 def test_the_base_can_not_be_made() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Schedule()  # type: ignore[abstract]
+
+
+def test_a_stretch_of_epochs_that_differ_is_refused() -> None:
+    run = Horizon(total_steps=14, steps_per_epoch=4, epoch_steps=((0, 4), (2, 3)))
+    with pytest.raises(PlanError, match="every: epochs of this run differ"):
+        Exponential(every="1epochs").curve(1.0, run)
+    assert Exponential(rate=0.5, every=4).curve(1.0, run)(4) == 0.5

@@ -28,6 +28,12 @@ def test_the_suggestions_of_a_curve_with_known_answers(centre: float) -> None:
     assert -5 < found["valley"] < math.log10(lowest)
 
 
+def test_a_long_slight_fall_in_the_flat_part_is_no_valley() -> None:
+    slight = [2.3 - 1e-4 * step for step in range(40)]
+    losses = [*slight, *([2.3] * 20), *(2.3 - 0.1 * step for step in range(20)), *([9.0] * 20)]
+    assert 1e-5 * 10 ** (8 * 60 / 99) < Sweep(FACTORS, tuple(losses), True).suggestions["valley"] < 1e2
+
+
 @pytest.mark.parametrize(
     ("losses", "early", "told"),
     [

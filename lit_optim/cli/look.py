@@ -77,7 +77,7 @@ def look(config: DictConfig) -> Look:
         trainer_of,
     )
     from lit_optim.cli.quiet import quiet
-    from lit_optim.integration.horizon import planned_horizon
+    from lit_optim.integration.horizon import planned_horizon, warned_of_time
     from lit_optim.integration.loop import check_loop, check_needs
     from lit_optim.planner import make_plan
 
@@ -111,6 +111,7 @@ def look(config: DictConfig) -> Look:
             module.configure_model()
             plan = make_plan(module, recipe, horizon or _ANY_RUN)
     if plan is not None and trainer is not None:
+        plan = warned_of_time(plan, trainer)
         with refusals.noted():
             check_needs(trainer, plan, needs_in(plan))
     _drop_echoes(refusals, mistakes, horizon)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
+from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging, Timer
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from lit_optim.durations import Horizon
+from lit_optim.durations import Horizon, steps_before
 from lit_optim.errors import Mistake, PlanError
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule, Trainer
+    from lightning.pytorch import Callback, LightningDataModule, Trainer
 
-__all__ = ["fitting_horizon", "planned_horizon"]
+    from lit_optim.plan import Plan
+
+__all__ = ["accumulation_schedulers", "fitting_horizon", "planned_horizon", "warned_of_time"]
+
+_LIGHTNINGS_EPOCHS = 1000  # where nothing else ends a run
 
 
 def fitting_horizon(trainer: Trainer) -> Horizon:
@@ -56,10 +62,22 @@ def planned_horizon(trainer: Trainer, data: LightningDataModule) -> Horizon:
     return _horizon(trainer, batches, loader)
 
 
+def warned_of_time(plan: Plan, trainer: Trainer) -> Plan:
+    """The plan, with a warning where ``trainer.max_time`` (or a Timer) may end the run while its schedules go on."""
+    limited = any(isinstance(one, Timer) and one.time_remaining() is not None for one in _callbacks(trainer))
+    if not limited or not plan.horizon.is_bounded or not any(group.schedules for group in plan.groups):
+        return plan
+    warning = (
+        f"trainer.max_time: the run may end before its schedules do, at step {plan.horizon.total_steps:,}; set "
+        "trainer.max_steps to what fits into the time, or take the limit away"
+    )
+    return replace(plan, warnings=(*plan.warnings, warning))
+
+
 def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:
     _check_counts(trainer)
-    accumulated = trainer.accumulate_grad_batches
-    max_epochs = trainer.max_epochs if trainer.max_epochs is not None else -1
+    accumulated = _accumulated(trainer)
+    max_epochs = _max_epochs(trainer)
     settings: dict[str, float] = {"trainer.max_epochs": max_epochs, "trainer.max_steps": trainer.max_steps}
     settings["trainer.limit_train_batches"] = 1 if trainer.limit_train_batches is None else trainer.limit_train_batches
     mistakes = [
@@ -74,13 +92,44 @@ def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:
         mistakes.append(Mistake(key, "there is not one batch to train on", given=given, remedy=remedy))
     if mistakes:
         raise PlanError(*mistakes)
-    per_epoch = None if batches == math.inf else math.ceil(batches / accumulated)
-    total: float = math.inf if per_epoch is None or max_epochs == -1 else per_epoch * max_epochs
-    if trainer.max_steps != -1:
-        total = min(total, trainer.max_steps)
+    total: float = math.inf if trainer.max_steps == -1 else trainer.max_steps
+    epochs: list[tuple[int, int]] = []
+    if batches != math.inf:
+        epochs = [(first, math.ceil(batches / many)) for first, many in accumulated.items()]
+        total = total if max_epochs == -1 else min(total, steps_before(max_epochs, epochs))
+        epochs = [(first, steps) for first, steps in epochs if steps_before(first, epochs) < total]
+        accumulated = {first: accumulated[first] for first, _ in epochs}  # the rest is after the end
     size = getattr(loader, "batch_size", None)
-    samples = size * accumulated * trainer.world_size if isinstance(size, int) else None
-    return Horizon(total, per_epoch, samples)
+    together = {size * many * trainer.world_size if isinstance(size, int) else None for many in accumulated.values()}
+    samples = together.pop() if len(together) == 1 else None
+    differing = tuple(next(alike) for _, alike in groupby(epochs, key=lambda epoch: epoch[1]))
+    return Horizon(total, epochs[0][1] if epochs else None, samples, differing if len(differing) > 1 else ())
+
+
+def _max_epochs(trainer: Trainer) -> int:
+    """As a fit will fill it in; -1 for no end."""
+    if trainer.max_epochs is not None:
+        return trainer.max_epochs
+    ends_otherwise = trainer.max_steps != -1 or any(isinstance(one, Timer) for one in _callbacks(trainer))
+    return -1 if ends_otherwise else _LIGHTNINGS_EPOCHS
+
+
+def _accumulated(trainer: Trainer) -> Mapping[int, int]:
+    """Micro-batches behind a step, by the first epoch in which it is so many."""
+    schedulers = accumulation_schedulers(trainer)
+    if not schedulers:
+        return {0: trainer.accumulate_grad_batches}
+    return {epoch: schedulers[-1].scheduling[epoch] for epoch in sorted(schedulers[-1].scheduling)}
+
+
+def accumulation_schedulers(trainer: Trainer) -> list[GradientAccumulationScheduler]:
+    """Lightning's callbacks that change the accumulation by epoch; the last one has the last word."""
+    return [one for one in _callbacks(trainer) if isinstance(one, GradientAccumulationScheduler)]
+
+
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set in its constructor by a helper
+    return callbacks
 
 
 def _check_counts(trainer: Trainer) -> None:
@@ -93,15 +142,13 @@ def _check_counts(trainer: Trainer) -> None:
         for name, value in counts.items()
         if not isinstance(value, int) or (name == "accumulate_grad_batches" and value < 1)
     ]
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in its constructor by a helper
-        name = type(callback).__name__
-        if isinstance(callback, GradientAccumulationScheduler) and len({*callback.scheduling.values()}) > 1:
-            problem, remedy = f"{name} changes what a step is in mid-run", "set trainer.accumulate_grad_batches instead"
-        elif isinstance(callback, StochasticWeightAveraging):
-            problem, remedy = f"{name} replaces the plan's schedules", "use lightning's WeightAveraging instead"
-        else:
-            continue
-        mistakes.append(Mistake("callbacks", problem, remedy=remedy))
+    if accumulation_schedulers(trainer) and trainer.accumulate_grad_batches != 1:
+        problem, given = "a GradientAccumulationScheduler says this as well", repr(trainer.accumulate_grad_batches)
+        remedy = "leave this at 1, or remove the callback"
+        mistakes.append(Mistake("trainer.accumulate_grad_batches", problem, given, remedy=remedy))
+    if any(isinstance(callback, StochasticWeightAveraging) for callback in _callbacks(trainer)):
+        problem = "StochasticWeightAveraging replaces the plan's schedules"
+        mistakes.append(Mistake("callbacks", problem, remedy="use lightning's WeightAveraging instead"))
     if mistakes:
         raise PlanError(*mistakes)
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 from torch.utils.data import DataLoader
 
 from lit_optim.durations import Horizon
 from lit_optim.errors import ConfigError, Mistake, PlanError, RunError
+from lit_optim.integration.callbacks.continuing import random_state, restore_random_state
 from lit_optim.integration.callbacks.recorder import batch_loss
 from lit_optim.integration.module import attach
 from lit_optim.planner import Planner
@@ -50,7 +51,8 @@ def find_lr(
         trainer: Makes the Trainer; it gets ``max_steps``, ``callbacks`` and the like, and adds what it wants:
             ``functools.partial(Trainer, precision="bf16-mixed")``. No Trainer of the caller's is touched.
         datamodule: Copied; or else
-        train_dataloaders: what ``Trainer.fit`` takes, copied without its datasets. Short data is gone through again.
+        train_dataloaders: what ``Trainer.fit`` takes, copied without its datasets (an iterable without
+            ``state_dict`` is used as it is). Short data is gone through again.
         low: The first factor.
         high: The last.
         steps: Optimizer steps.
@@ -67,11 +69,13 @@ def find_lr(
         raise RunError(*mistakes)
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.from_config(recipe)
     sweep = Geometric(float(low), float(high), steps)
-    with isolate_rng():
+    with _same_random_state():
         watch = _Watch(sweep, stop, on_step)
         own = trainer(
             max_steps=steps,
             max_epochs=-1,
+            min_steps=None,  # or Lightning goes on where the loss has diverged
+            min_epochs=None,
             callbacks=[watch],
             logger=False,
             enable_checkpointing=False,
@@ -161,7 +165,7 @@ class _Watch(Callback):
         loss = batch_loss(outputs)
         if loss is not None:
             self._window.append(float(loss) * trainer.accumulate_grad_batches)  # Lightning has divided by it
-        if trainer.global_step == self._steps or not self._window:
+        if self.diverged or trainer.global_step == self._steps or not self._window:
             return
         self._steps = trainer.global_step
         self._take(sum(self._window) / len(self._window))
@@ -177,11 +181,20 @@ class _Watch(Callback):
         self._mean = _MEMORY * self._mean + (1 - _MEMORY) * loss
         mean = self._mean / (1 - _MEMORY**count)
         self._best = min(self._best, mean)
-        self.diverged = mean > self._best + (self.stop - 1) * abs(
-            self._best
-        )  # stop × best, also where that is negative
+        # stop × best, but above it also where that is negative
+        self.diverged = mean > self._best + (self.stop - 1) * abs(self._best)
         if self.on_step is not None:
             self.on_step(count, self.sweep.factor(count - 1), loss)
+
+
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    """Lightning's ``isolate_rng`` restores nothing after an error."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        restore_random_state(before)
 
 
 def _copied(thing: Any) -> Any:
@@ -203,4 +216,7 @@ def _loaders(loaders: Any) -> Any:
         return [_loaders(loader) for loader in loaders]
     if isinstance(loaders, DataLoader):
         return copy.deepcopy(loaders, {id(loaders.dataset): loaders.dataset})
+    if hasattr(loaders, "state_dict") and not isinstance(loaders, nn.Module):
+        tensors = getattr(loaders, "tensors", ())  # of the package's own loader
+        return copy.deepcopy(loaders, {id(tensor): tensor for tensor in tensors})
     return loaders

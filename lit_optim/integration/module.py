@@ -19,6 +19,7 @@ from lit_optim.builder import build, needs_in
 from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError
 from lit_optim.integration.backward import keep_graph
+from lit_optim.integration.callbacks.accumulation import AccumulateByEpoch
 from lit_optim.integration.callbacks.clipping import ClipGroups
 from lit_optim.integration.callbacks.continuing import Continuing
 from lit_optim.integration.callbacks.freezing import DropGradients
@@ -26,7 +27,7 @@ from lit_optim.integration.callbacks.modes import OptimizerModes
 from lit_optim.integration.callbacks.replay import ReplaySteps
 from lit_optim.integration.checkpoint_io import AtomicCheckpointIO
 from lit_optim.integration.compiled import accept_compiled
-from lit_optim.integration.horizon import fitting_horizon
+from lit_optim.integration.horizon import accumulation_schedulers, fitting_horizon, warned_of_time
 from lit_optim.integration.loop import check_loop, check_needs
 from lit_optim.plan import Plan
 from lit_optim.planner import Planner, make_plan
@@ -79,7 +80,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     recipe = _recipe(recipe)
     check_loop(module, recipe)
     trust(recipe)  # once more, for who has no `prepare`: what is saved from here on can be loaded
-    plan = make_plan(module, recipe, fitting_horizon(module.trainer))
+    plan = warned_of_time(make_plan(module, recipe, fitting_horizon(module.trainer)), module.trainer)
     _check_same_everywhere(plan.hash)
     check_needs(module.trainer, plan, needs_in(plan))
     late = _frozen_too_late(module, plan)
@@ -89,12 +90,17 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
         parameter.requires_grad_(True)
     keep_graph(module, scheduler.needs.graph)
     callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of its own
-    callbacks[:] = [*_helpers(optimizer, scheduler, late), *(one for one in callbacks if not isinstance(one, _HELPERS))]
+    accumulating = map(AccumulateByEpoch, accumulation_schedulers(module.trainer)[-1:])
+    callbacks[:] = [
+        *accumulating,
+        *_helpers(optimizer, scheduler, late),
+        *(one for one in callbacks if not isinstance(one, _HELPERS)),
+    ]
     _save_all(module)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
 
-_HELPERS = (DropGradients, ClipGroups, ReplaySteps, OptimizerModes)
+_HELPERS = (AccumulateByEpoch, DropGradients, ClipGroups, ReplaySteps, OptimizerModes)
 
 
 def _helpers(optimizer: Optimizer, scheduler: PlanScheduler, late: Sequence[nn.Parameter]) -> Iterator[Callback]:

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging, Timer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, TensorDataset
 
 import lit_optim as lo
 from lit_optim.data.loader import TensorLoader
+from lit_optim.durations import steps_of
 from lit_optim.integration.horizon import _batches_of_one_rank, _check_counts, fitting_horizon, planned_horizon
 
 SAMPLES = 22
@@ -163,22 +167,170 @@ def test_an_in_memory_loader_already_counts_one_ranks_share() -> None:
     assert _batches_of_one_rank(TensorLoader((X,), 4, rank=0, world_size=2), 2) == 3
 
 
+def test_a_callback_that_would_make_the_plan_a_lie_is_refused() -> None:
+    averaging = StochasticWeightAveraging(swa_lrs=0.1)
+    with pytest.raises(lo.PlanError, match="callbacks: StochasticWeightAveraging replaces the plan's schedules"):
+        _check_counts(make_trainer(max_epochs=2, callbacks=[averaging]))
+
+
+# --- gradient accumulation that changes -------------------------------------------------------------------------------
+
+
+class Begins(Callback):
+    """Notes the step at which each epoch begins."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, int] = {}
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.steps[trainer.current_epoch] = trainer.global_step
+
+
+@pytest.mark.parametrize("scheduling", [{0: 1, 1: 2}, {0: 3, 2: 1}, {2: 4}, {0: 2}, {0: 1, 9: 2}, {0: 1, 1: 2, 2: 5}])
+def test_each_epoch_has_the_steps_that_its_own_accumulation_leaves(scheduling: dict[int, int]) -> None:
+    ends = ({"max_epochs": 3}, {"max_epochs": 4, "max_steps": 9}, {"max_epochs": -1, "max_steps": 17})
+    for kind, settings in itertools.product(("plain", "drop_last", "in_memory"), ends):
+        begins, module = Begins(), Looks()
+        trainer = make_trainer(callbacks=[GradientAccumulationScheduler({**scheduling}), begins], **settings)
+        trainer.fit(module, datamodule=Data(kind))
+        same = make_trainer(callbacks=[GradientAccumulationScheduler({**scheduling})], **settings)
+        assert planned_horizon(same, Data(kind)) == module.seen
+        assert module.seen.total_steps == trainer.global_step
+        assert {epoch: steps_of(f"{epoch}epochs", module.seen, "k") for epoch in begins.steps} == begins.steps
+
+
 @pytest.mark.parametrize(
-    ("callback", "told"),
+    ("scheduling", "settings", "horizon"),
     [
-        (
-            GradientAccumulationScheduler({0: 1, 1: 4}),
-            "callbacks: GradientAccumulationScheduler changes what a step is",
-        ),
-        (StochasticWeightAveraging(swa_lrs=0.1), "callbacks: StochasticWeightAveraging replaces the plan's schedules"),
+        ({0: 1, 2: 2}, {"max_epochs": 3}, lo.Horizon(15, 6, None, ((0, 6), (2, 3)))),
+        ({0: 1, 2: 2}, {"max_epochs": -1}, lo.Horizon(-1, 6, None, ((0, 6), (2, 3)))),
+        ({0: 1, 2: 2}, {"max_epochs": 2}, lo.Horizon(12, 6, 4)),  # the change is after the end
+        ({0: 1, 2: 2}, {"max_epochs": 9, "max_steps": 12}, lo.Horizon(12, 6, 4)),
+        ({0: 2}, {"max_epochs": 2}, lo.Horizon(6, 3, 8)),
+        ({0: 4, 1: 5}, {"max_epochs": 2}, lo.Horizon(4, 2, None)),  # two steps either way, of other batches
     ],
 )
-def test_callbacks_that_would_make_the_plan_a_lie_are_refused(callback: Callback, told: str) -> None:
-    trainer = Trainer(accelerator="cpu", max_epochs=2, logger=False, callbacks=[callback], enable_checkpointing=False)
-    with pytest.raises(lo.PlanError, match=told):
-        _check_counts(trainer)
+def test_the_horizon_of_changing_accumulation(
+    scheduling: dict[int, int], settings: dict[str, int], horizon: lo.Horizon
+) -> None:
+    callback = GradientAccumulationScheduler(scheduling)
+    assert planned_horizon(make_trainer(callbacks=[callback], **settings), Data("plain")) == horizon
 
 
-def test_one_accumulation_for_the_whole_run_is_fine() -> None:
-    same = GradientAccumulationScheduler({0: 2})
-    _check_counts(Trainer(accelerator="cpu", max_epochs=2, logger=False, callbacks=[same], enable_checkpointing=False))
+def test_a_stream_of_one_endless_epoch_has_no_batch_size_of_its_own() -> None:
+    callback = GradientAccumulationScheduler({0: 1, 2: 2})
+    assert planned_horizon(make_trainer(callbacks=[callback], max_steps=7), Data("endless")) == lo.Horizon(7)
+
+
+def test_two_places_that_say_the_accumulation_are_refused() -> None:
+    trainer = make_trainer(max_epochs=2, accumulate_grad_batches=2)
+    trainer.callbacks.append(GradientAccumulationScheduler({0: 2}))  # type: ignore[attr-defined]
+    with pytest.raises(lo.PlanError) as refused:
+        planned_horizon(trainer, Data("plain"))
+    assert str(refused.value).splitlines() == [
+        "trainer.accumulate_grad_batches: a GradientAccumulationScheduler says this as well",
+        "    given:   2",
+        "    fix:     leave this at 1, or remove the callback",
+    ]
+
+
+# --- what ends a run --------------------------------------------------------------------------------------------------
+
+
+class Stops(Callback):
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = True
+
+
+def test_a_run_that_nothing_ends_has_lightnings_thousand_epochs() -> None:
+    assert planned_horizon(make_trainer(), Data("plain")) == lo.Horizon(6000, 6, 4)
+    trainer, module = make_trainer(callbacks=[Stops()]), Looks()
+    with pytest.warns(UserWarning, match="Setting it to 1000 epochs"):
+        trainer.fit(module, datamodule=Data("plain"))
+    assert module.seen == lo.Horizon(6000, 6, 4)
+
+
+LR = {"lr": {"_target_": "lit_optim.schedules.WarmupCosine"}}
+OF_STEPS = {"lr": {"_target_": "lit_optim.schedules.Linear", "duration": 5}}
+
+
+def fitted(trainer: Trainer, schedule: Any, kind: str = "plain") -> lo.Plan:
+    recipe = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.01}, "schedule": schedule}
+    trainer.fit(lo.attach(Looks(), recipe), datamodule=Data(kind))
+    plan: lo.Plan = trainer.lr_scheduler_configs[0].scheduler.plan  # type: ignore[assignment, union-attr]
+    return plan
+
+
+ENDLESS = {
+    "max_time alone": {"max_time": "00:01:00:00"},
+    "max_time and no epochs' end": {"max_time": "00:01:00:00", "max_epochs": -1},
+    "no epochs' end": {"max_epochs": -1},
+}
+
+
+@pytest.mark.parametrize("settings", ENDLESS.values(), ids=ENDLESS)
+def test_what_depends_on_a_length_that_nobody_knows_is_refused_with_the_way_out(settings: dict[str, Any]) -> None:
+    for kind in ("plain", "in_memory", "endless"):
+        with pytest.raises(lo.PlanError) as refused:
+            fitted(make_trainer(**settings), LR, kind)
+        assert str(refused.value).splitlines() == [
+            "schedule.lr.warmup: the fall ends with the run, and nobody knows how long the run is",
+            "    fix:     set trainer.max_steps (or trainer.max_epochs, if data has a length), beside max_time too",
+        ]
+        assert planned_horizon(make_trainer(**settings), Data(kind)).total_steps == -1
+
+
+@pytest.mark.parametrize("settings", ENDLESS.values(), ids=ENDLESS)
+def test_what_depends_on_no_length_runs_without_one(settings: dict[str, Any]) -> None:
+    trainer = make_trainer(callbacks=[Stops()], **settings)
+    plan = fitted(trainer, OF_STEPS)
+    assert (plan.horizon, plan.warnings) == (lo.Horizon(-1, 6, 4), ())
+    assert trainer.global_step == 1
+
+
+def test_a_limit_of_time_beside_a_length_is_a_warning() -> None:
+    warning = (
+        "trainer.max_time: the run may end before its schedules do, at step 12; set trainer.max_steps to what fits "
+        "into the time, or take the limit away"
+    )
+    for settings in ({"max_time": "00:01:00:00"}, {"callbacks": [Timer("00:01:00:00")]}):
+        trainer = make_trainer(max_epochs=2, **settings)
+        plan = fitted(trainer, LR)
+        assert plan.warnings == (warning,)
+        assert trainer.global_step == plan.horizon.total_steps == 12
+        assert fitted(make_trainer(max_epochs=2, **settings), {}).warnings == ()  # no schedule to be cut short
+    unlimited = fitted(make_trainer(max_epochs=2, callbacks=[Timer()]), LR)
+    assert unlimited.warnings == ()
+    assert unlimited.hash == plan.hash
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"accumulate_grad_batches": 2}, {"scheduling": {0: 1, 1: 2}}, {"max_steps": 5}])
+def test_several_devices_share_the_batches_out(tmp_path: Path, settings: dict[str, Any]) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_horizon import *
+settings = {settings!r}
+callbacks = [GradientAccumulationScheduler(settings.pop("scheduling"))] if "scheduling" in settings else []
+settings = {{"max_epochs": 3, "strategy": "ddp_fork", "devices": 2, "callbacks": callbacks, **settings}}
+trainer, module = make_trainer(**settings), Looks()
+print(planned_horizon(make_trainer(**settings), Data("plain")), flush=True)
+
+
+class Tells(Callback):
+    def on_train_end(self, trainer, pl_module):
+        if trainer.is_global_zero:
+            print(pl_module.seen, trainer.global_step, sep=chr(10), flush=True)
+
+
+trainer.callbacks.append(Tells())
+trainer.fit(module, datamodule=Data("plain"))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    planned, seen, steps = [line for line in ran.stdout.splitlines() if line.startswith("Horizon") or line.isdigit()]
+    assert planned == seen
+    assert f"total_steps={steps}," in seen

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 import lit_optim as lo
+from lit_optim.data.loader import TensorLoader
 from lit_optim.integration.callbacks.continuing import random_state
 from lit_optim.integration.lr_finder import learning_rates
 
@@ -70,6 +71,36 @@ def test_it_ends_where_the_loss_diverges(trainer: Callable[..., Trainer]) -> Non
     assert sweep.stopped_early
     assert len(sweep.losses) < 60
     assert {*sweep.suggestions} == {"steepest", "valley", "min/10"}
+
+
+@pytest.mark.parametrize("least", [{"min_epochs": 50}, {"min_steps": 60}])
+def test_no_least_length_of_a_run_keeps_it_going(least: Any, trainer: Callable[..., Trainer]) -> None:
+    recipe = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0}}
+    made = functools.partial(trainer, **least)
+    sweep = lo.find_lr(Net(), recipe, made, train_dataloaders=loader(4), high=1e6, steps=60)
+    assert sweep.stopped_early
+    assert len(sweep.losses) < 60
+
+
+def test_an_error_leaves_the_random_state_as_it_was(trainer: Callable[..., Trainer]) -> None:
+    class Fails(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            torch.rand(3)
+            raise ArithmeticError("on purpose")
+
+    module = Fails()
+    before = torch.get_rng_state()
+    with pytest.raises(ArithmeticError, match="on purpose"):
+        lo.find_lr(module, MUON, trainer, train_dataloaders=loader(4))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_loader_with_a_position_stays_where_it_was(trainer: Callable[..., Trainer]) -> None:
+    samples = (torch.randn(32, 6), torch.randint(3, (32,)))
+    data = TensorLoader(samples, batch_size=8, shuffle=True)
+    before = data.state_dict()
+    lo.find_lr(Net(), MUON, trainer, train_dataloaders=data, steps=20)
+    assert data.state_dict() == before
 
 
 def test_the_loss_is_that_of_the_whole_step(trainer: Callable[..., Trainer]) -> None:
