@@ -112,6 +112,7 @@ class PlanScheduler(LRScheduler):
             group["name"] = self._names[index]
             for name, value in self._start[index].items():
                 _assign(group, name, value)
+        setattr(self.optimizer, _STEPPED, False)  # whatever stepped before belongs to what is left behind
         self.step(state_dict["last_epoch"])
 
 

@@ -178,6 +178,33 @@ def test_it_goes_to_any_step_and_holds_after_the_last() -> None:
     assert optimizer.param_groups[0]["weight_decay"] == 0.2
 
 
+def test_it_can_follow_the_steps_that_happened() -> None:
+    model, _, optimizer, scheduler = built()
+    assert isinstance(scheduler, PlanScheduler)
+    scheduler.follows_steps = True
+    seen = []
+    for number, happened in enumerate((False, True, False, False, True, True)):
+        if happened:
+            step(model, optimizer, number)
+        scheduler.step()
+        seen.append(scheduler.last_epoch)
+    assert seen == [0, 1, 1, 1, 2, 3]
+
+
+def test_a_step_before_a_state_is_loaded_does_not_count() -> None:
+    """As torch's distributed checkpoints take one, to have something to load into."""
+    model, _, optimizer, scheduler = built()
+    assert isinstance(scheduler, PlanScheduler)
+    scheduler.follows_steps = True
+    optimizer.step()
+    scheduler.load_state_dict({"last_epoch": 3})
+    scheduler.step()
+    assert scheduler.last_epoch == 3
+    step(model, optimizer, 3)
+    scheduler.step()
+    assert scheduler.last_epoch == 4
+
+
 def test_groups_that_share_a_curve_evaluate_it_once() -> None:
     _, plan, _, scheduler = built()
     assert isinstance(scheduler, PlanScheduler)

@@ -181,7 +181,7 @@ def _print_result(files: RunFiles, trainer: Trainer, best: str | None) -> None:
     dashboard = _shown(next((p for p in files.folder.path.parents if p.name == "runs"), files.folder.path))
     print(f"\nresult     {metrics or 'no metric was logged'}{tested}")
     skipped = skipped_steps(trainer)
-    but = f" ({skipped:,} of them skipped: gradients overflowed)" if skipped else ""
+    but = f" ({skipped:,} of them not taken: gradients overflowed, or there was no loss)" if skipped else ""
     print(f"run        {trainer.global_step:,} steps{but}, {folder}")
     if trainer.loggers:
         print(f"dashboard  tensorboard --logdir {shlex.quote(str(dashboard))}", flush=True)

@@ -189,7 +189,7 @@ class RunFiles(Callback):
 
 
 def skipped_steps(trainer: Trainer) -> int:
-    """The steps that a GradScaler skipped, since gradients overflowed: Lightning counts them, the schedules don't."""
+    """The steps that were due and not taken, since gradients overflowed: Lightning counts them, the schedules don't."""
     schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
     own = next((one for one in schedulers if isinstance(one, PlanScheduler)), None)
     return 0 if own is None else max(0, trainer.global_step - own.last_epoch)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,21 @@ def test_a_metric_that_is_not_a_number_is_null_in_valid_json(tmp_path: Path) -> 
     assert "NaN" not in text
     assert json.loads(text)["final"] == {"val/loss": None}
     assert json.loads(text)["best"] == {}
+
+
+@pytest.mark.parametrize(("due", "taken", "told"), [(8, 6, 2), (8, 8, None)])
+def test_steps_that_were_not_taken_are_counted(due: int, taken: int, told: int | None, tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    plan = lo.make_plan(model, {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}}, lo.Horizon(8))
+    _, made = lo.build(model, plan)
+    made.load_state_dict({"last_epoch": taken})
+
+    class Stub:
+        global_step = due
+        lr_scheduler_configs = (SimpleNamespace(scheduler=made),)
+
+    RunFiles(RunFolder(tmp_path), {}, {})._write_metrics("running", Stub())  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "metrics.json").read_text()).get("skipped") == told
 
 
 def test_a_running_run_says_so_and_how_far_it_is(tmp_path: Path) -> None:
