@@ -10,14 +10,14 @@ from torch.optim import Optimizer
 from lit_optim.composite import CompositeOptimizer
 from lit_optim.construction import construct
 from lit_optim.errors import Mistake, PlanError
-from lit_optim.needs import Needs, union, wraps
+from lit_optim.needs import Needs, union
 from lit_optim.plan import Group, Plan
 from lit_optim.scheduler import PlanScheduler
 from lit_optim.selection import Entry, entries_of
 from lit_optim.targets import resolve
 from lit_optim.traits import Traits, traits_of
 
-__all__ = ["build", "keeps_names", "needs_in", "traits_in"]
+__all__ = ["build", "needs_in", "traits_in"]
 
 
 def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, PlanScheduler]:
@@ -50,14 +50,8 @@ def build(model: nn.Module, plan: Plan) -> tuple[Optimizer, PlanScheduler]:
     scheduler = PlanScheduler(optimizer, plan, union(of_class.needs for of_class in traits.values()), own)
     if scheduler.step_hook.has_work:
         optimizer.register_step_pre_hook(scheduler.step_hook)
-    if keeps_names(optimizer):
-        scheduler.state_by_name.stand_before(optimizer)
+    scheduler.state_by_name.stand_before(optimizer)
     return optimizer, scheduler
-
-
-def keeps_names(optimizer: Optimizer) -> bool:
-    """Whether its state can be told by name: its groups know their parameters' names, and no other is inside of it."""
-    return wraps(optimizer) is None and all("param_names" in group for group in optimizer.param_groups)
 
 
 def traits_in(plan: Plan) -> dict[str, Traits]:

@@ -27,8 +27,11 @@ def named(state: Mapping[str, Any], plan: Plan | None = None) -> dict[str, Any] 
         plan: What its groups were built from; each then says its class as well.
 
     Returns:
-        The same with other keys; None where the groups know no names, or where there are no groups.
+        The same with other keys; None where the groups know no names, where there are none, or where another
+        optimizer's state is a part of this one (Lookahead).
     """
+    if any(_groups_in(part) for part in _parts(state)):
+        return None
     groups: Sequence[_Group] = state.get("param_groups", ())
     names: dict[Any, str] = {}
     for group in groups:
@@ -55,7 +58,8 @@ class StateByName:
 
     Groups may come in another order, hold other parameters or have other names: what belongs to a parameter follows it,
     and what belongs to a group (its hyperparameters, a count of steps) comes from the group that most of its parameters
-    were in. A parameter that changed its class starts anew.
+    were in. A parameter that changed its class starts anew. The few optimizers whose state can't be told by name (those
+    that make their groups themselves, or keep another's state inside of their own) take one of the same groups only.
 
     Args:
         plan: What the optimizer was built from.
@@ -74,21 +78,30 @@ class StateByName:
         load = functools.partial(self._load, optimizer)
         optimizer.load_state_dict = load  # type: ignore[method-assign]
 
+    def refusal(self, optimizer: Optimizer, state_dict: Mapping[str, Any]) -> str | None:
+        """Why a state can't be loaded, or None where it can: by position it would be a guess."""
+        own = optimizer.state_dict()
+        if named(own) is not None:
+            told = named(state_dict) is not None
+            return None if told else "its optimizer state doesn't say which parameters it belongs to"
+        if _layout(own) != _layout(state_dict):
+            return (
+                "the state of this optimizer goes by position, and class or groups are not those that it was saved for"
+            )
+        return None
+
     def _load(self, optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
-        type(optimizer).load_state_dict(optimizer, self.by_position(optimizer, state_dict))
-
-    def by_position(self, optimizer: Optimizer, state_dict: Mapping[str, Any]) -> dict[str, Any]:
-        """A state dict as this optimizer would have written it, with what was saved under its parameters' names.
-
-        Raises:
-            RunError: The state names no parameters, and positions would be a guess.
-        """
-        groups = optimizer.param_groups
+        why = self.refusal(optimizer, state_dict)
+        if why is not None:
+            remedy = "load a state that was saved by an optimizer of this plan, or start from the weights alone"
+            raise RunError(Mistake("optimizer_states", why, remedy=remedy))
         saved = named(state_dict)
-        if saved is None:
-            problem = "this optimizer state doesn't say which parameters it belongs to"
-            remedy = "load a state that was saved by an optimizer of a plan, or start from the weights alone"
-            raise RunError(Mistake("optimizer_states", problem, remedy=remedy))
+        loadable = state_dict if saved is None else self._by_position(optimizer, saved)
+        type(optimizer).load_state_dict(optimizer, dict(loadable))
+
+    def _by_position(self, optimizer: Optimizer, saved: Mapping[str, Any]) -> dict[str, Any]:
+        """A state dict as this optimizer would have written it, with what was saved under its parameters' names."""
+        groups = optimizer.param_groups
         homes = {name: group for group in saved["param_groups"] for name in group["params"]}
         numbers = iter(range(sum(len(group["params"]) for group in groups)))
         state: dict[Any, Any] = {}
@@ -96,14 +109,14 @@ class StateByName:
         self.lost = []
         for group in groups:
             own = list(_names(group) or ())
-            known = [name for name in own if name in homes and self._is_same_class(group, homes[name])]
+            known = {name for name in own if name in homes and self._is_same_class(group, homes[name])}
             positions = [next(numbers) for _ in own]
             state |= {
                 position: saved["state"][name]
                 for position, name in zip(positions, own, strict=True)
                 if name in known and name in saved["state"]
             }
-            source = _most(homes[name] for name in known)
+            source = _most(homes[name] for name in own if name in known)
             loaded.append({**_own(group), **_own(source), **_identity(group), "params": positions})
             self.lost += self._told(group, own, homes)
         wanted = set(chain.from_iterable(_names(group) or () for group in groups))
@@ -135,6 +148,23 @@ def _names(group: _Group) -> Sequence[str] | None:
     if params and all(isinstance(one, str) for one in params):
         return list(params)
     return names if names is not None and len(names) == len(params) else None
+
+
+def _parts(state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What a state dict has beside its own state and groups, as far as it may hold groups in turn."""
+    items = (part for name, part in state.items() if name not in ("state", "param_groups"))
+    return (part for part in items if isinstance(part, Mapping))
+
+
+def _groups_in(state: Mapping[str, Any]) -> Sequence[_Group]:
+    """The param groups of a state dict, or those of an optimizer inside of it."""
+    own: Sequence[_Group] = state.get("param_groups", ())
+    return own or next((groups for groups in map(_groups_in, _parts(state)) if groups), ())
+
+
+def _layout(state: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two states that go by position have to share: their parts, and each group's parameters."""
+    return {*state}, [list(_names(group) or (group.get("name"),)) for group in _groups_in(state)]
 
 
 def _most(groups: Iterator[_Group]) -> _Group:

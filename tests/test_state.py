@@ -29,9 +29,14 @@ def built(rules: dict[str, Any], optimizer: dict[str, Any] = ADAMW, steps: int =
     made, scheduler = lo.build(model, plan)
     for number in range(steps):
         x = torch.randn(8, 5, generator=torch.Generator().manual_seed(number))
-        made.zero_grad()
-        model(x).square().sum().backward()
-        made.step()
+
+        def closure(x: torch.Tensor = x) -> torch.Tensor:
+            made.zero_grad()
+            loss: torch.Tensor = model(x).square().sum()
+            loss.backward()
+            return loss
+
+        made.step(closure)
         scheduler.step()
     return model, made, scheduler
 
@@ -75,6 +80,24 @@ def test_two_equal_groups_in_another_order_are_not_swapped() -> None:
         ("b", 0.03),
         ("default", 0.01),
     ]
+
+
+def test_an_optimizer_around_another_whose_state_is_its_own_goes_by_name_too() -> None:
+    sam = {"_target_": "pytorch_optimizer.SAM", "base_optimizer": "torch.optim.SGD", "lr": 0.01, "momentum": 0.9}
+    rules = {"a": {"match": "layer.0", "lr": 0.02}, "b": {"match": "layer.2", "lr": 0.03}}
+    model, optimizer, scheduler = built(rules, sam, steps=2)
+    fresh, loaded, other = built(dict(reversed(rules.items())), sam)
+    state = named(optimizer.state_dict(), scheduler.plan)
+    assert state is not None
+    loaded.load_state_dict(state)
+    assert other.state_by_name.lost == []
+    was, now = moments(model, optimizer), moments(fresh, loaded)
+    assert was
+    assert was.keys() == now.keys()
+    assert all(same(was[name], now[name]) for name in was)
+    adamw = built({})[1]
+    adamw.load_state_dict(state)
+    assert not adamw.state
 
 
 def test_what_is_new_or_gone_is_named() -> None:

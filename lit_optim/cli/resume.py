@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,9 @@ def run(arguments: Sequence[str]) -> int:
     if before.directory.is_dir() and before.directory != Path.cwd():
         print(f"in {before.directory}, where the run was started", file=sys.stderr)
         os.chdir(before.directory)
+    sys.argv = [
+        str(before.folder) if one == folders[0] else one for one in sys.argv
+    ]  # Lightning starts processes by it
     overrides = _merged(before.overrides, accept_new_keys(rest))
     quoted = str(before.folder).replace("\\", "\\\\").replace('"', '\\"')
     own = (f'hydra.run.dir="{quoted}"', "hydra.output_subdir=null", "hydra.mode=RUN")
@@ -107,23 +110,16 @@ class _Before:
         """The run's own config with what the new overrides change: the package's defaults may have changed since."""
         loader = GlobalHydra.instance().config_loader()
         own = loader.load_configuration(CONFIG_NAME, self.overrides, run_mode=RunMode.RUN)
-        plain: dict[str, Any] = OmegaConf.to_container(self.config)  # type: ignore[assignment]
-        with_new = OmegaConf.to_container(composed, resolve=True)
-        without = {key: value for key, value in _resolved(own).items() if key != "hydra"}
-        moved = _moved(plain, self._old_folder, str(self.folder))
+        own = OmegaConf.masked_copy(own, [str(key) for key in own if key != "hydra"])
+        without, with_new = (OmegaConf.to_container(config, resolve=True) for config in (own, composed))
+        moved = _moved(OmegaConf.to_container(self.config), self._old_folder, str(self.folder))
         config: DictConfig = OmegaConf.create(_patched(moved, without, with_new))
         return config
 
 
-def _resolved(config: DictConfig) -> dict[str, Any]:
-    parts = {str(key) for key in config if key != "hydra"}
-    resolved: dict[str, Any] = OmegaConf.to_container(OmegaConf.masked_copy(config, list(parts)), resolve=True)  # type: ignore[assignment]
-    return resolved
-
-
 def _patched(kept: Any, old: Any, new: Any) -> Any:
     """What was kept, with the changes from ``old`` to ``new``; the order of keys is that of ``new``."""
-    if old == new and [*_keys(old)] == [*_keys(new)]:
+    if old == new:
         return kept
     if not (isinstance(kept, Mapping) and isinstance(old, Mapping) and isinstance(new, Mapping)):
         return new
@@ -132,10 +128,6 @@ def _patched(kept: Any, old: Any, new: Any) -> Any:
     inherited = {key: value for key, value in kept.items() if key not in old and key not in new}
     patched = {key: _patched(kept[key], old[key], new[key]) if key in kept and key in old else new[key] for key in new}
     return {**patched, **inherited}
-
-
-def _keys(value: Any) -> Iterator[str]:
-    return iter(value) if isinstance(value, Mapping) else iter(())
 
 
 def _moved(value: Any, old: str, new: str) -> Any:

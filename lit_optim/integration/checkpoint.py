@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule
 from lit_optim.errors import Mistake, PlanError, RunError, nearest
 from lit_optim.integration.compiled import accept_compiled
 from lit_optim.plan import Plan
+from lit_optim.scheduler import PlanScheduler
 
 __all__ = ["KEY", "Checkpoint"]
 
@@ -81,14 +82,14 @@ class Checkpoint:
             remedy = "give a checkpoint of this model"
             raise RunError(Mistake(self.key, problem, given=str(self.path), remedy=remedy)) from error
 
-    def check_fits(self, plan: Plan, on_change: str = "config", over: bool = False) -> list[str]:
-        """Hold a full state against the plan that is to go on from it.
+    def check_fits(self, scheduler: PlanScheduler, on_change: str = "config", over: bool = False) -> list[str]:
+        """Hold a full state against the plan and the optimizer that are to go on from it.
 
         Optimizer state follows the parameters by their names, so groups may have changed; what the config says now is
         what runs.
 
         Args:
-            plan: Of the run that starts.
+            scheduler: Of the run that starts.
             on_change: ``error`` refuses any difference between the plans; ``config`` tells it.
             over: Whether the state may stand at the end of the run.
 
@@ -96,19 +97,13 @@ class Checkpoint:
             What is different, a line each in words.
 
         Raises:
-            RunError: The state knows no names; no step is left to take; or a difference where none is wanted.
+            RunError: The optimizer can't take the state; no step is left to take; or a difference where none is wanted.
         """
-        states = self.content["optimizer_states"]
-        groups = _groups_in(states[0]) if states else ()
-        names = [tuple(group.get("param_names", ())) for group in groups]
-        if groups and not all(names):
-            saved = tuple(str(group.get("name", "")) for group in groups)  # of a class that makes its groups itself
-            if len(plan.groups) != 1 or saved != plan.groups[0].parameters:
-                problem = "its optimizer state doesn't say which parameters it belongs to"
-                self._refuse(problem, f"{len(groups)} groups", _WEIGHTS_INSTEAD)
-        elif groups and _is_around_another(states[0]) and names != [group.parameters for group in plan.groups]:
-            problem = "its optimizer works around another one, whose state knows no names, and the groups have changed"
-            self._refuse(problem, f"{len(groups)} groups", _WEIGHTS_INSTEAD)
+        plan = scheduler.plan
+        for state in self.content["optimizer_states"]:
+            why = scheduler.state_by_name.refusal(scheduler.optimizer, state)
+            if why is not None:
+                self._refuse(why, str(self.path), _WEIGHTS_INSTEAD)
         try:
             text = self.content.get(KEY, {}).get("plan")
             before = None if text is None else Plan.from_json(text)
@@ -120,13 +115,9 @@ class Checkpoint:
             problem = "the plan is another than the checkpoint's, and resume.on_change=error refuses that"
             remedy = "go on with the config that it was trained with, or with resume.on_change=config"
             self._refuse(problem, "; ".join(changes[:_TOLD]) + more, remedy)
-        step = self.step
-        if (
-            plan.horizon.is_bounded
-            and step >= plan.horizon.total_steps
-            and not (over and step == plan.horizon.total_steps)
-        ):
-            problem = f"it stands at step {step} of a run of {plan.horizon.total_steps}: nothing is left to train"
+        total = plan.horizon.total_steps
+        if plan.horizon.is_bounded and (self.step > total or (self.step == total and not over)):
+            problem = f"it stands at step {self.step} of a run of {total}: nothing is left to train"
             self._refuse(problem, str(self.path), "raise trainer.max_epochs or trainer.max_steps")
         return changes
 
@@ -137,18 +128,3 @@ class Checkpoint:
 
     def _refuse(self, problem: str, given: str, remedy: str) -> NoReturn:
         raise RunError(Mistake(self.key, problem, given=given, remedy=remedy))
-
-
-def _groups_in(state: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The param groups in an optimizer's state; that of one inside of it is a part of its own."""
-    if "param_groups" in state:
-        groups: Sequence[Mapping[str, Any]] = state["param_groups"]
-        return groups
-    inside = (part for part in state.values() if isinstance(part, Mapping))
-    return next((groups for groups in map(_groups_in, inside) if groups), ())
-
-
-def _is_around_another(state: Mapping[str, Any]) -> bool:
-    """Whether another optimizer's state is a part of this one."""
-    parts = (part for name, part in state.items() if name not in ("state", "param_groups"))
-    return "param_groups" not in state or any(isinstance(part, Mapping) and "param_groups" in part for part in parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 from weakref import WeakSet
 
@@ -26,15 +25,11 @@ def accept_compiled(module: nn.Module) -> None:
 
 
 def _rename(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    own = _by_plain_name(prefix + name for name in module.state_dict())
+    own = {_plain(prefix + name): prefix + name for name in module.state_dict()}
     for name in [*state]:
         mine = own.get(_plain(name), name)
         if mine != name and mine not in state:
             state[mine] = state.pop(name)
-
-
-def _by_plain_name(names: Iterable[str]) -> dict[str, str]:
-    return {_plain(name): name for name in names}
 
 
 def _plain(name: str) -> str:

@@ -96,7 +96,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
         *_helpers(optimizer, scheduler, late),
         *(one for one in callbacks if not isinstance(one, _HELPERS)),
     ]
-    _save_all(module)
+    _make_resumable(module)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
 
@@ -135,11 +135,11 @@ def prepare(module: nn.Module, recipe: Recipe) -> None:
     accept_compiled(module)
     freeze(module, recipe)
     if isinstance(module, LightningModule):
-        _save_all(module)
+        _make_resumable(module)
 
 
-def _save_all(module: LightningModule) -> None:
-    """From here on a checkpoint holds what `Continuing` adds; in time for the one that this fit may start from."""
+def _make_resumable(module: LightningModule) -> None:
+    """From here on checkpoints are whole and hold what `Continuing` adds; in time for one that the fit starts from."""
     if module._trainer is None:  # whoever calls `setup` by hand
         return
     callbacks: list[Callback] = module._trainer.callbacks  # type: ignore[attr-defined]

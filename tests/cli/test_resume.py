@@ -4,12 +4,14 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from nested import identical
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -28,24 +30,9 @@ class Ending(Callback):
 """
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else None
-    if items is None:
-        return {prefix: value}
-    return {name: leaf for key, item in items for name, leaf in flat(item, f"{prefix}.{key}").items()}
-
-
 def state(folder: Path) -> dict[str, Any]:
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    return flat({part: content[part] for part in ("state_dict", "optimizer_states", "lr_schedulers", "loops")})
-
-
-def same(one: Path, other: Path) -> bool:
-    mine, its = state(one), state(other)
-    return mine.keys() == its.keys() and all(
-        torch.equal(value, its[key]) if isinstance(value, torch.Tensor) else value == its[key]
-        for key, value in mine.items()
-    )
+    return {part: content[part] for part in ("state_dict", "optimizer_states", "lr_schedulers", "loops")}
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -89,7 +76,7 @@ def test_it_ends_as_an_uninterrupted_run(
     assert lit_optim_("train", *common, "hydra.run.dir=whole").code == 0
     assert lit_optim_("resume", "cut", "callbacks.ending=null").code == 0
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert same(whole, cut)
+    assert identical(state(whole), state(cut))
     assert scalars(whole) == scalars(cut)
     assert [step for step, _ in scalars(cut)["train/loss"]] == [*range(36)]
     for part in ("status", "final", "best", "steps", "epochs"):
@@ -139,6 +126,21 @@ def test_a_run_that_was_moved_goes_on_where_it_is_now(run: Path, lit_optim_: Any
     assert lit_optim_("resume", str(moved), "trainer.max_epochs=4").code == 0
     assert torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 48
     assert not run.exists()
+
+
+def test_processes_that_lightning_starts_find_the_folder_from_where_the_run_began(
+    run: Path, lit_optim_: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts them in the working directory of the run, with this command line."""
+    (run.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(run.parent / "elsewhere")
+    typed = ["resume", "../run", "trainer.max_epochs=4"]
+    monkeypatch.setattr(sys, "argv", ["lit-optim", *typed])
+    ended = lit_optim_(*typed)
+    assert ended.code == 0
+    assert Path.cwd() == run.parent
+    assert Path(sys.argv[2]).is_absolute()
+    assert Path(sys.argv[2]).samefile(run)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
-from lit_optim.builder import keeps_names
 from lit_optim.integration.checkpoint import KEY
 from lit_optim.scheduler import PlanScheduler
 from lit_optim.state import named
@@ -39,13 +39,12 @@ class Continuing(Callback):
             "random": _of_every_process(random_state()),
             "mid_epoch": not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch,
         }
-        if keeps_names(scheduler.optimizer):
-            states = checkpoint["optimizer_states"]
-            checkpoint["optimizer_states"] = [named(state, scheduler.plan) or state for state in states]
+        states = checkpoint["optimizer_states"]
+        checkpoint["optimizer_states"] = [named(state, scheduler.plan) or state for state in states]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the random-number states until training begins."""
-        own = checkpoint.get(KEY, {})
+        """Keep the random-number states until training begins; a test has no use for them."""
+        own = checkpoint.get(KEY, {}) if trainer.state.fn == TrainerFn.FITTING else {}
         self._random, self._mid_epoch = own.get("random", []), own.get("mid_epoch", False)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -80,10 +80,12 @@ class RunFiles(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write all that is known before the first step, and print the plan."""
-        plan: Plan = trainer.lr_scheduler_configs[0].scheduler.plan  # type: ignore[union-attr]
+        scheduler = trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(scheduler, PlanScheduler)
+        plan = scheduler.plan
         changes: list[str] = []
         if self._start_from is not None:
-            changes = self._start_from.check_fits(plan, self._on_change, over=self.folder.is_untested)
+            changes = self._start_from.check_fits(scheduler, self._on_change, over=self.folder.is_untested)
             started = {"from": str(self._start_from.path), "step": self._start_from.step, "changes": changes}
             self._continued.append(started)
         if trainer.is_global_zero:
@@ -107,7 +109,8 @@ class RunFiles(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say which state the optimizer could not go on with."""
         scheduler = trainer.lr_scheduler_configs[0].scheduler
-        lost = scheduler.state_by_name.lost if isinstance(scheduler, PlanScheduler) else []
+        assert isinstance(scheduler, PlanScheduler)
+        lost = scheduler.state_by_name.lost
         if self._continued and trainer.is_global_zero and lost:
             self._continued[-1]["lost"] = list(lost)
             for line in lost:

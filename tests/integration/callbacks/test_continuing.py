@@ -8,6 +8,7 @@ import pytest
 import torch
 from digitnet import HIDDEN, Net, loader
 from lightning.pytorch import Callback, LightningModule, Trainer
+from nested import identical
 from torch import Tensor, nn
 
 import lit_optim as lo
@@ -47,20 +48,6 @@ def fitted(
     return module, made  # type: ignore[return-value]
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else None
-    if items is None:
-        return {prefix: value}
-    return {name: leaf for key, item in items for name, leaf in flat(item, f"{prefix}.{key}").items()}
-
-
-def same(one: Any, other: Any) -> bool:
-    mine, its = flat(one), flat(other)
-    return mine.keys() == its.keys() and all(
-        torch.equal(value, its[key]) if isinstance(value, Tensor) else value == its[key] for key, value in mine.items()
-    )
-
-
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
 @pytest.mark.parametrize("recipe", [SGD, ADAMW, MUON], ids=["sgd", "adamw", "muon_adamw"])
 def test_random_numbers_go_on_at_the_end_of_an_epoch(
@@ -71,8 +58,8 @@ def test_random_numbers_go_on_at_the_end_of_an_epoch(
     random.seed(5), np.random.seed(5), torch.manual_seed(5)
     resumed, made = fitted(trainer, recipe | COSINE, path)
     assert made.global_step == 12
-    assert same(whole.state_dict(), resumed.state_dict())
-    assert same(whole.optimizers().state_dict(), resumed.optimizers().state_dict())  # type: ignore[union-attr]
+    assert identical(whole.state_dict(), resumed.state_dict())
+    assert identical(whole.optimizers().state_dict(), resumed.optimizers().state_dict())  # type: ignore[union-attr]
 
 
 def test_a_checkpoint_says_names_plan_and_generators(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
@@ -81,9 +68,7 @@ def test_a_checkpoint_says_names_plan_and_generators(trainer: Callable[..., Trai
     content = torch.load(path, weights_only=True)
     [state] = content["optimizer_states"]
     assert {*state["state"]} == {name for name, _ in module.named_parameters()}
-    assert [group["optimizer"] for group in state["param_groups"]] == ["torch.optim.Muon", "torch.optim.AdamW"] or [
-        group["optimizer"] for group in state["param_groups"]
-    ] == ["torch.optim.AdamW", "torch.optim.Muon"]
+    assert {group["optimizer"] for group in state["param_groups"]} == {"torch.optim.Muon", "torch.optim.AdamW"}
     plan = made.lr_scheduler_configs[0].scheduler.plan  # type: ignore[union-attr]
     assert lo.Plan.from_json(content["lit_optim"]["plan"]) == plan
     assert len(content["lit_optim"]["random"]) == 1
@@ -129,6 +114,27 @@ def test_what_is_written_is_what_runs(
     watch = Watch()
     fitted(trainer, after, path, callbacks=[watch])
     assert watch.lrs == pytest.approx(lrs, abs=1e-15)
+
+
+def test_a_checkpoint_that_is_only_tested_leaves_the_next_fit_alone(
+    trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    class Tested(Noisy):
+        def test_step(self, batch: Any, batch_idx: int) -> None:
+            self.loss(batch)
+
+    drawn = []
+    for path in (None, tmp_path / "six.ckpt"):
+        module, made = lo.attach(Tested(), SGD), trainer(max_epochs=1)
+        made.fit(module, loader(6))
+        made.save_checkpoint(tmp_path / "six.ckpt")
+        if path is not None:
+            made.test(module, loader(2), ckpt_path=path, weights_only=True, verbose=False)
+        torch.manual_seed(7)
+        made.fit_loop.max_epochs = 2
+        made.fit(module, loader(6))
+        drawn.append(torch.get_rng_state())
+    assert torch.equal(*drawn)
 
 
 def test_every_generator_is_restored() -> None:
