@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from lit_optim.errors import Mistake, PlanError
@@ -93,6 +94,35 @@ class Horizon:
     def is_bounded(self) -> bool:
         """Whether the end of the run is known."""
         return self.total_steps not in _UNKNOWN_TOTAL
+
+    def without_end(self) -> Horizon:
+        """The same run, as if nobody knew how long it is: for lengths that may reach past its end."""
+        return replace(self, total_steps=-1)
+
+    def stretch(self, begin: int, end: int | None = None) -> Horizon:
+        """The part of the run from step ``begin`` on, up to ``end`` or to its end, as a run of its own.
+
+        Args:
+            begin: The first step of the part; epochs that differ keep their lengths if one begins here, and have none
+                otherwise.
+            end: The step after its last one.
+
+        Returns:
+            Of at least one step, where there are none left too.
+        """
+        total = self.total_steps if end is None else end
+        left = max(total - begin, 1) if total not in _UNKNOWN_TOTAL else -1
+        if not self.epoch_steps or begin == 0:
+            return replace(self, total_steps=left)
+        for epoch in itertools.count():
+            steps = steps_before(epoch, self.epoch_steps)
+            if steps >= begin:
+                break
+        if steps != begin:
+            return Horizon(left, None, self.global_batch)
+        pieces = [(max(first - epoch, 0), steps) for first, steps in self.epoch_steps]
+        ahead = tuple(piece for piece, after in itertools.zip_longest(pieces, pieces[1:]) if not after or after[0] > 0)
+        return Horizon(left, ahead[0][1], self.global_batch, ahead if len(ahead) > 1 else ())
 
 
 def steps_of(duration: Duration, horizon: Horizon, key: str) -> int:

@@ -13,7 +13,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lit_optim import schedules
 from lit_optim.durations import Duration
@@ -230,6 +230,7 @@ _FORMS = {
     frozenset({int}): _form("a whole number", "integer"),
     frozenset({bool}): _BOOLEAN,
     frozenset(get_args(Duration)): _DURATION,
+    frozenset({Schedule}): _ref("schedule", "A schedule of its own: a class and its arguments."),
 }
 
 
@@ -238,6 +239,9 @@ def _accepted(hint: Any) -> _Node:
     kinds = frozenset(get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) - {NoneType}
     if kinds in _FORMS:
         node = _FORMS[kinds]
+    elif len(kinds) == 1 and get_origin(*kinds) is Literal:
+        words = get_args(*kinds)
+        node = {**_form(" or ".join(words), "string", f"({'|'.join(words)})"), "type": ["string"]}
     elif len(kinds) == 1 and get_origin(*kinds) in (Sequence, list, tuple):
         node = {"description": "A list.", "type": ["array"], "items": _accepted(get_args(*kinds)[0])}
     else:
@@ -247,8 +251,16 @@ def _accepted(hint: Any) -> _Node:
 
 def _told(cls: type) -> tuple[str, dict[str, str]]:
     """The first sentence of a class's docstring and what it says of each argument, without marks."""
-    doc = re.sub(r":math:`([^`]*)`", r"\1", inspect.getdoc(cls) or "").replace(r"\cdot", "·").replace("``", "`")
-    doc = re.sub(r"\\mathrm\{([^}]*)\}", r"\1", doc).replace(r"\_", "_")
-    section = doc.partition("\nArgs:\n")[2].partition("\n\n")[0]
-    found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
-    return " ".join(doc.partition("\n\n")[0].split()), {name: " ".join(text.split()) for name, text in found}
+    texts: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        section = _unmarked(base).partition("\nArgs:\n")[2].partition("\n\n")[0]
+        found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
+        texts |= {name: " ".join(text.split()) for name, text in found}
+    return " ".join(_unmarked(cls).partition("\n\n")[0].split()), texts
+
+
+def _unmarked(cls: type) -> str:
+    """The docstring of a class, its formulas as text."""
+    doc = re.sub(r":math:`([^`]*)`", r"\1", inspect.cleandoc(cls.__doc__ or ""))
+    doc = doc.replace(r"\cdot", "·").replace("``", "`")
+    return re.sub(r"\\mathrm\{([^}]*)\}", r"\1", doc).replace(r"\_", "_")

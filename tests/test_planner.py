@@ -600,7 +600,7 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
             [
                 "schedule.lr.warm_up: lit_optim.schedules.WarmupCosine has no argument 'warm_up'",
                 "    given:   '5%'",
-                "    allowed: warmup, start_factor, final_factor, final_value",
+                "    allowed: final_factor, final_value, duration, warmup, start_factor",
                 "    nearest: warmup",
                 "    fix:     rename or remove it",
             ],
@@ -611,7 +611,8 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
             [
                 "schedule.lr._target_: lit_optim.schedules has no 'Cosin'",
                 "    given:   lit_optim.schedules.Cosin",
-                "    allowed: Constant, Cosine, Exponential, Linear, Milestones, Polynomial, WarmupCosine",
+                "    allowed: Constant, Cosine, CosineRestarts, Exponential, InverseSquareRoot, Joined, Linear, Milestones, "
+                "OneCycle, Piecewise, Polynomial, Warmup … (2 more)",
                 "    nearest: Cosine",
                 "    fix:     correct the name",
             ],
@@ -847,7 +848,8 @@ def test_a_lazy_module_is_refused() -> None:
             scheduled("lr", "WarmupCosine", warmup=10),
             lo.Horizon(math.inf),
             [
-                "schedule.lr.warmup: the fall ends with the run, and nobody knows how long the run is",
+                "schedule.lr.duration: '100%' can't be measured: nobody knows how long the run is",
+                "    given:   '100%'",
                 "    fix:     set trainer.max_steps (or trainer.max_epochs, if data has a length), beside max_time too",
             ],
         ),

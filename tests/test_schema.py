@@ -211,12 +211,14 @@ def test_every_schedule_is_there_with_its_arguments() -> None:
     for name, cls in OWN.items():
         properties = DEFINED[name]["properties"]
         assert [*properties] == ["_target_", *(field.name for field in dataclasses.fields(cls))]
-        assert all("type" in argument for key, argument in properties.items() if key != "_target_"), name
+        assert all(
+            "type" in argument or "$ref" in argument for key, argument in properties.items() if key != "_target_"
+        ), name
 
 
 def test_an_argument_is_said_as_its_class_says_it() -> None:
     assert DEFINED["lit_optim.schedules.WarmupCosine"]["properties"]["warmup"] == {
-        "description": "How long the rise takes, at most the run. "
+        "description": "How long the value rises before anything else happens. "
         '500 or "500steps" (optimizer steps), "2epochs", or "5%" of the run.',
         "type": ["integer", "string"],
         "minimum": 0,
@@ -226,7 +228,7 @@ def test_an_argument_is_said_as_its_class_says_it() -> None:
     }
     staircase = DEFINED["lit_optim.schedules.Exponential"]["properties"]["staircase"]
     assert staircase["description"] == (
-        "Whether the value moves only at the end of a stretch (t / n is rounded down). True or false."
+        "Whether the value moves only at the end of a stretch ((t - w) / n is rounded down). True or false."
     )
     assert staircase["type"] == ["boolean", "string"]
     assert staircase["default"] is False
@@ -238,7 +240,9 @@ def test_an_argument_is_said_as_its_class_says_it() -> None:
 @pytest.mark.parametrize("cls", OWN.values(), ids=OWN.keys())
 def test_the_defaults_of_a_schedule_are_accepted(cls: Any) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    needed = {"schedule": {"_target_": "my_package.Mine"}, "schedules": [{"_target_": "my_package.Mine"}]}
     arguments: dict[str, Any] = {name: [] if default == () else default for name, default in defaults.items()}
+    arguments |= {name: value for name, value in needed.items() if name in arguments}
     assert refusals(with_schedule(f"lit_optim.schedules.{cls.__name__}", **arguments)) == []
 
 
@@ -277,12 +281,19 @@ def test_a_new_schedule_appears_by_itself(monkeypatch: pytest.MonkeyPatch) -> No
         "times": "How many falls, at_least one. A whole number.",
         "least": "The lowest value. A number.",
         "every": "Their lengths. A list.",
-        "shape": "What a fall looks like. Any value.",
+        "shape": "What a fall looks like. Cosine or linear.",
     }
     validator = Draft202012Validator(schema)
     target = "lit_optim.schedules.Restarts"
     assert validator.is_valid(with_schedule(target, times=2, least=None, every=["5%"], shape="linear"))
-    for wrong in ({}, {"times": 1.5}, {"times": 2, "every": ["5"]}, {"times": 2, "least": True}, {"times": 2, "no": 1}):
+    for wrong in (
+        {},
+        {"times": 1.5},
+        {"times": 2, "every": ["5"]},
+        {"times": 2, "least": True},
+        {"times": 2, "no": 1},
+        {"times": 2, "shape": "sqrt"},
+    ):
         assert not validator.is_valid(with_schedule(target, **wrong)), wrong
         assert VALIDATOR.is_valid(with_schedule("my_package.Restarts", **wrong))
 
@@ -447,7 +458,7 @@ def test_what_the_reader_refuses_is_refused_where_it_stands(name: str) -> None:
 
 UNFIT: dict[str, tuple[str, dict[str, Any], str, str]] = {  # class, arguments, where, by which keyword
     "misspelled argument": ("WarmupCosine", {"warmpu": "5%"}, "schedule.lr", "additionalProperties"),
-    "another class's argument": ("Cosine", {"warmup": "5%"}, "schedule.lr", "additionalProperties"),
+    "another class's argument": ("Cosine", {"rate": 0.5}, "schedule.lr", "additionalProperties"),
     "misspelled class": ("Cosin", {}, "schedule.lr._target_", "anyOf"),
     "abstract class": ("Schedule", {}, "schedule.lr._target_", "anyOf"),
     "text for a number": ("Linear", {"start_factor": "half"}, "schedule.lr.start_factor", "pattern"),
@@ -458,6 +469,14 @@ UNFIT: dict[str, tuple[str, dict[str, Any], str, str]] = {  # class, arguments, 
     "duration for a list": ("Milestones", {"at": "5%", "values": [1]}, "schedule.lr.at", "type"),
     "number for a list": ("Milestones", {"at": ["5%"], "values": 1}, "schedule.lr.values", "type"),
     "wrong duration in a list": ("Milestones", {"at": [1, "5"], "values": [1, 2]}, "schedule.lr.at.1", "pattern"),
+    "another shape": ("Piecewise", {"shape": "cubic", "at": [1], "values": [1]}, "schedule.lr.shape", "pattern"),
+    "misspelled argument inside": (
+        "Warmup",
+        {"schedule": {"_target_": "lit_optim.schedules.Cosine", "wramup": 1}},
+        "schedule.lr.schedule",
+        "additionalProperties",
+    ),
+    "no schedule inside": ("Joined", {"schedules": ["cosine"]}, "schedule.lr.schedules.0", "type"),
     "text in a list": ("Milestones", {"at": ["5%"], "factors": ["x"]}, "schedule.lr.factors.0", "pattern"),
 }
 

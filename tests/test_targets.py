@@ -223,12 +223,12 @@ def test_all_wrong_arguments_are_told() -> None:
     assert str(refused.value).splitlines() == [
         "schedule.lr.factr: lit_optim.schedules.Constant has no argument 'factr'",
         "    given:   1",
-        "    allowed: factor",
+        "    allowed: factor, warmup, start_factor",
         "    nearest: factor",
         "    fix:     rename or remove it",
         "schedule.lr.x: lit_optim.schedules.Constant has no argument 'x'",
         "    given:   'y'",
-        "    allowed: factor",
+        "    allowed: factor, warmup, start_factor",
         "    fix:     rename or remove it",
     ]
 

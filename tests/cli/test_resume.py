@@ -110,13 +110,13 @@ def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_opt
 
 
 def test_another_choice_of_a_group_replaces_the_one_before(run: Path, lit_optim_: Any) -> None:
-    ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "schedule=linear", "optimizer=momentum")
+    ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "schedule=exponential", "optimizer=momentum")
     assert ended.code == 0
     assert "no_decay: optimizer torch.optim.AdamW → torch.optim.SGD" in ended.out
     assert "not in the checkpoint: " in ended.out
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
-    assert config.schedule.lr._target_ == "lit_optim.schedules.Linear"
-    assert "warmup" not in config.schedule.lr
+    assert config.schedule.lr._target_ == "lit_optim.schedules.Exponential"
+    assert "duration" not in config.schedule.lr
     assert config.rules.head.match == "layer.4"
 
 

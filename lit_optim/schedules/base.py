@@ -1,0 +1,32 @@
+"""What a schedule is, and what it becomes in a run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from lit_optim.durations import Horizon
+
+__all__ = ["Curve", "Schedule"]
+
+Curve = Callable[[int], float]
+"""A hyperparameter's value at an optimizer step, counted from 0."""
+
+
+class Schedule(ABC):
+    """What a config names; own schedules subclass it (a frozen dataclass is enough) and implement `curve`."""
+
+    @abstractmethod
+    def curve(self, start: float, horizon: Horizon) -> Curve:
+        """Bind the schedule to a group's own value and a run.
+
+        Args:
+            start: The value that the recipe gives the group.
+            horizon: The run that durations are measured against.
+
+        Returns:
+            A pure function from the step (0 for the first) to the value which that step uses.
+
+        Raises:
+            PlanError: A field that makes no sense, or not in this run. Its keys are field names (``warmup``).
+        """
