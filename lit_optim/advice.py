@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lit_optim.durations import Horizon
 from lit_optim.grouping import Merged, few
+from lit_optim.hyperparameters import replaced, value_at
 from lit_optim.schedules import Curve, Schedule
 from lit_optim.selection import ParameterIndex
 from lit_optim.targets import instantiate
@@ -37,10 +38,11 @@ def _lifted_zeros(merged: Sequence[Merged]) -> Iterator[str]:
     for one in merged:
         settled = one.settled
         for name, reached in one.spans.items():
-            if settled.hyperparameters[name] == 0 and reached.peak > 0 and name in settled.origins:
+            held, _ = replaced(name, settled.hyperparameters, 0.0)  # betas, of betas.0
+            if value_at(name, settled.hyperparameters) == 0 and reached.peak > 0 and held in settled.origins:
                 yield (
                     f"{settled.schedule_origins[name]}: it takes {name} of {few(one.entries)} from the 0 that "
-                    f"{settled.origins[name]} sets to {reached.peak:g}; final_factor in place of final_value, or a "
+                    f"{settled.origins[held]} sets to {reached.peak:g}; final_factor in place of final_value, or a "
                     "schedule of null in the rule, keeps it 0"
                 )
 

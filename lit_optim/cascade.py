@@ -11,6 +11,7 @@ from typing import Any
 from lit_optim.classes import DEFAULT, Classes, tuples
 from lit_optim.durations import Duration
 from lit_optim.errors import Mistake, nearest
+from lit_optim.hyperparameters import numbers_in, place_of
 from lit_optim.plan import canonical
 from lit_optim.recipe import Recipe
 from lit_optim.rules import Rule
@@ -164,18 +165,29 @@ class Cascade:
         self, rules: Sequence[Rule], values: Mapping[str, Any], traits: Traits
     ) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
         """The schedules in force, and where each stands: the shared ones, then the rules', a later one winning."""
-        schedules = {name: node for name, node in self.recipe.schedule.items() if name in values}
-        origins = {name: f"schedule.{name}" for name in schedules}
-        for rule in rules:
-            for name, node in rule.schedule.items():
-                key = f"{rule.key}.schedule.{name}"
-                if name not in values:
-                    self.note_unknown(key, name, node, traits)
-                elif node is None:
-                    schedules.pop(name, None)
-                    origins.pop(name, None)
+        schedules: dict[str, Mapping[str, Any]] = {}
+        origins: dict[str, str] = {}
+        for key, said in (
+            ("schedule", self.recipe.schedule),
+            *((f"{rule.key}.schedule", rule.schedule) for rule in rules),
+        ):
+            mine: dict[str, str] = {}
+            for name, node in said.items():
+                place = place_of(name, values)
+                if place is None:
+                    if key != "schedule":  # the shared ones are for whatever groups have the number
+                        self.note_unscheduled(f"{key}.{name}", name, node, values, traits)
+                    continue
+                if mine.setdefault(place, name) != name:
+                    problem = (
+                        f"{name} and {mine[place]} are the same number of {dotted_name(traits.optimizer)}: {place}"
+                    )
+                    self.note(f"{key}.{name}", problem, remedy=f"keep one of them ({key}.{name}=null removes this one)")
+                if node is None:
+                    schedules.pop(place, None)
+                    origins.pop(place, None)
                 else:
-                    schedules[name], origins[name] = node, key
+                    schedules[place], origins[place] = node, f"{key}.{name}"
         return schedules, origins
 
     def at_depth(self, settled: Settled, depth: int, last: int) -> Settled:
@@ -238,6 +250,14 @@ class Cascade:
                 self.note(f"{key}.{name}", problem, given=repr(value), remedy=remedy)
                 continue
             values[name], origins[name] = tuples(value), f"{key}.{name}"
+
+    def note_unscheduled(self, key: str, name: str, node: Any, values: Mapping[str, Any], traits: Traits) -> None:
+        """The mistake of a schedule for what the class in force lacks; its numbers are what can move."""
+        known = numbers_in(values)
+        problem = f"{dotted_name(traits.optimizer)} has no hyperparameter {name!r}"
+        remedy = "correct the name or remove it"
+        given = None if node is None else repr(node["_target_"])
+        self.note(key, problem, given=given, allowed=tuple(known), nearest=nearest(name, known), remedy=remedy)
 
     def note_unknown(self, key: str, name: str, value: Any, traits: Traits) -> None:
         """The mistake of a hyperparameter that the class in force lacks."""

@@ -11,6 +11,7 @@ from lit_optim.durations import Horizon
 from lit_optim.errors import ConfigError, LitOptimError, Mistake
 from lit_optim.execution import by_class, sparse_mistakes
 from lit_optim.grouping import Merged, few
+from lit_optim.hyperparameters import numbers_in, replaced, value_at
 from lit_optim.plan import Span, span
 from lit_optim.recipe import Recipe
 from lit_optim.schedules import Schedule
@@ -114,15 +115,18 @@ def _alone_because(traits: Traits) -> str | None:
 def schedule_mistakes(one: Merged, name: str, horizon: Horizon) -> list[Mistake]:
     """Whether a group's hyperparameter can follow its schedule; where it goes is noted in its ``spans``."""
     settled = one.settled
-    key, start = settled.schedule_origins[name], settled.hyperparameters[name]
-    if isinstance(start, bool) or not isinstance(start, (int, float)):
+    key, start = settled.schedule_origins[name], value_at(name, settled.hyperparameters)
+    numbers = numbers_in(settled.hyperparameters)
+    if name not in numbers:
         problem = f"{name} is not one number, so it can't be scheduled"
-        return [Mistake(key, problem, given=repr(start), remedy="schedule a number")]
+        own = tuple(number for number in numbers if number.startswith(f"{name}."))
+        remedy = f"schedule one of its numbers ({own[0]})" if own else "schedule a number"
+        return [Mistake(key, problem, given=repr(start), allowed=own, remedy=remedy)]
     mistakes, reached = bound_mistakes(settled.schedules[name], start, horizon, key)
     if reached is not None:
         one.spans[name] = reached
         for value in (reached.low, reached.peak):
-            wrong = settled.traits.refusal({name: value})
+            wrong = settled.traits.refusal(dict([replaced(name, settled.hyperparameters, value)]))
             if wrong is not None:
                 problem = f"it takes {name} to {value:g}, which {one.optimizer} refuses: {wrong}"
                 mistakes.append(Mistake(key, problem, given=f"from {start:g}", remedy="change where the schedule goes"))

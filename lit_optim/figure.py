@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lit_optim.hyperparameters import numbers_in, value_at
 from lit_optim.plan import canonical
 from lit_optim.tables import shortened
 
@@ -110,8 +111,8 @@ def _lines(plan: Plan, name: str, steps: Sequence[int]) -> list[_Line]:
     drawn: dict[str, tuple[float, ...]] = {}
     sharing: dict[tuple[tuple[float, ...], int], list[Group]] = {}
     for group in plan.groups:
-        start = group.hyperparameters.get(name)
-        if isinstance(start, (int, float)):
+        if name in numbers_in(group.hyperparameters):
+            start = value_at(name, group.hyperparameters)
             key = repr((canonical(group.schedules.get(name)), start))
             if key not in drawn:
                 curve = plan.bound(group).get(name)

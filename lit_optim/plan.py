@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError, nearest
+from lit_optim.hyperparameters import numbers_in, place_of, value_at
 from lit_optim.schedules import Curve, Schedule
 from lit_optim.targets import instantiate
 
@@ -46,7 +47,7 @@ class Group:
         name: Unique in the plan; ``default`` where no rule shaped it.
         optimizer: The dotted name of its class.
         hyperparameters: Every hyperparameter of the class, as the group starts from them (schedules move them).
-        schedules: The schedule nodes (``_target_`` and arguments) by hyperparameter.
+        schedules: The schedule nodes (``_target_`` and arguments) by the number that they move: ``lr``, ``betas.0``.
         parameters: Qualified names, in the model's order; a tied parameter stands once, under its first name.
         numel: Numbers in all its parameters together.
         rules: Names of the rules that shaped it.
@@ -118,7 +119,7 @@ class Plan:
 
         Args:
             name: A group's name, or a rule's where it has one group.
-            hyperparameter: A numeric hyperparameter, ``"lr"``.
+            hyperparameter: A number, ``"lr"`` or ``"betas.0"``; ``"momentum"`` is the latter where there is none.
 
         Returns:
             float64, shape (total_steps,).
@@ -129,8 +130,9 @@ class Plan:
         import numpy as np
 
         group = self.group(name)
-        numbers = [name for name, value in group.hyperparameters.items() if _is_number(value)]
-        if hyperparameter not in numbers:
+        numbers = numbers_in(group.hyperparameters)
+        place = place_of(hyperparameter, group.hyperparameters)
+        if place not in numbers:
             near = nearest(hyperparameter, numbers)
             problem = f"group {group.name!r} has no number {hyperparameter!r}"
             raise PlanError(
@@ -142,17 +144,19 @@ class Plan:
                     "horizon.total_steps", "a run without an end has no whole curve", remedy="set trainer.max_steps"
                 )
             )
-        value = self.bound(group)[hyperparameter] if hyperparameter in group.schedules else None
+        value = self.bound(group)[place] if place in group.schedules else None
         steps = range(int(self.horizon.total_steps))
         if value is None:
-            return np.full(len(steps), group.hyperparameters[hyperparameter], dtype=np.float64)
+            return np.full(len(steps), value_at(place, group.hyperparameters), dtype=np.float64)
         return np.fromiter((value(step) for step in steps), dtype=np.float64, count=len(steps))
 
     def bound(self, group: Group) -> dict[str, Curve]:
         """The curves of a group's scheduled hyperparameters: functions from the step to the value."""
         return {
-            name: instantiate(node, (Schedule,), f"schedule.{name}").curve(group.hyperparameters[name], self.horizon)
-            for name, node in group.schedules.items()
+            place: instantiate(node, (Schedule,), f"schedule.{place}").curve(
+                value_at(place, group.hyperparameters), self.horizon
+            )
+            for place, node in group.schedules.items()
         }
 
     def spans(self, group: Group) -> dict[str, Span]:

@@ -23,6 +23,7 @@ from lit_optim.durations import Duration, Horizon, steps_of
 from lit_optim.errors import Mistake, PlanError
 from lit_optim.execution import argument_mistakes, arguments_of, by_class, execution_of
 from lit_optim.grouping import few, merge, to_group
+from lit_optim.hyperparameters import place_of
 from lit_optim.matching import Matching
 from lit_optim.plan import FROZEN, Plan
 from lit_optim.recipe import Recipe
@@ -235,16 +236,17 @@ class Planner:
 
     def _check_schedules(self) -> None:
         """A shared schedule needs a group with its hyperparameter; what is nowhere in force is checked by itself."""
-        nodes = {f"schedule.{name}": node for name, node in self.recipe.schedule.items()}
+        nodes = {f"schedule.{name}": node for name, node in self.recipe.schedule.items() if node is not None}
+        for name, node in self.recipe.schedule.items() if self.merged else ():
+            known = any(place_of(name, one.settled.hyperparameters) is not None for one in self.merged)
+            if not known and nodes.pop(f"schedule.{name}", None) is not None:
+                first = self.merged[0].settled
+                self.cascade.note_unscheduled(f"schedule.{name}", name, node, first.hyperparameters, first.traits)
         for rule in self.recipe.rules:
             nodes |= {f"{rule.key}.schedule.{name}": node for name, node in rule.schedule.items() if node is not None}
         in_force = {key for one in self.merged for key in one.settled.schedule_origins.values()}
         for key, node in nodes.items():
-            name = key.rpartition(".")[2]
-            known = any(name in one.settled.hyperparameters for one in self.merged)
-            if self.merged and not known and key.startswith("schedule."):
-                self.cascade.note_unknown(key, name, node.get("_target_"), self.merged[0].settled.traits)
-            elif key not in in_force:
+            if key not in in_force:
                 self.mistakes += bound_mistakes(node, 1.0, self.horizon, key)[0]
 
     def _groups_of_rules(self) -> dict[str, tuple[str, ...]]:

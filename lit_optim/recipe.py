@@ -7,7 +7,7 @@ and whether a value is in its range is for the planner to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -271,7 +271,7 @@ class _Reader:
 
     def _schedule(self, node: Any, key: str) -> dict[str, Settings | None]:
         schedules: dict[str, Settings | None] = {}
-        for name, schedule in self._mapping(node, key, "schedules by hyperparameter").items():
+        for name, schedule in self._by_number(self._mapping(node, key, "schedules by hyperparameter")):
             is_node = isinstance(schedule, Mapping) and isinstance(schedule.get("_target_"), str)
             if schedule is None or is_node:
                 schedules[name] = schedule
@@ -280,6 +280,14 @@ class _Reader:
             problem = "a schedule is a class (_target_) and its arguments"
             self._note(f"{key}.{name}", problem, given=repr(schedule), remedy=remedy)
         return schedules
+
+    def _by_number(self, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """``{betas: {0: …}}``, which is what ``betas.0.…=`` makes on the command line, is ``{betas.0: …}``."""
+        for name, item in node.items():
+            if isinstance(item, Mapping) and item and all(str(index).isdecimal() for index in item):
+                yield from ((f"{name}.{index}", schedule) for index, schedule in item.items())
+            else:
+                yield name, item
 
     def _mapping(self, node: Any, key: str, meaning: str) -> dict[str, Any]:
         if node is None:

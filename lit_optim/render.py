@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lit_optim.durations import later_epochs
 from lit_optim.figure import save_figure
+from lit_optim.hyperparameters import divided
 from lit_optim.plan import FROZEN, Span, canonical, span
 from lit_optim.tables import ABSENT, CUT, table, terminal_width, wrapped
 
@@ -48,8 +49,9 @@ def _settings(plan: Plan) -> list[_Settings]:
     """What the hyperparameters of each group do; groups that share a schedule and a value share its span."""
     spans: dict[str, Span] = {}
     settings: list[_Settings] = []
+    in_parts = {place.rpartition(".")[0] for group in plan.groups for place in group.schedules if "." in place}
     for group in plan.groups:
-        values = dict(group.hyperparameters)
+        values = divided(group.hyperparameters, in_parts)
         for name, curve in plan.bound(group).items():
             key = repr((canonical(group.schedules[name]), values[name]))
             if key not in spans:
@@ -67,7 +69,7 @@ def _divided(plan: Plan, settings: Sequence[_Settings]) -> tuple[list[str], dict
     own defaults do). The learning rate always has a column.
     """
     names = dict.fromkeys(name for values in settings for name in values)
-    told = [*(name for name in _USUAL if name in names)]
+    told = [name for usual in _USUAL for name in names if usual in (name, name.rpartition(".")[0])]
     told += [name for name in names if any(name in group.schedules for group in plan.groups)]
     own: list[str] = []
     shared: dict[tuple[str, ...], list[str]] = {}

@@ -10,6 +10,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lit_optim.hyperparameters import replaced, value_at
 from lit_optim.needs import Needs
 from lit_optim.plan import Group, Plan
 from lit_optim.schedules import Curve
@@ -111,14 +112,14 @@ class PlanScheduler(LRScheduler):
         for index, group in enumerate(self.optimizer.param_groups):
             group["name"] = self._names[index]
             for name, value in self._start[index].items():
-                _assign(group, name, value)
+                _restore(group, name, value)
         setattr(self.optimizer, _STEPPED, False)  # whatever stepped before belongs to what is left behind
         self.step(state_dict["last_epoch"])
 
 
 def _is_own(name: str, group: Group, own: Container[str]) -> bool:
     """Whether the class moves a hyperparameter that nothing schedules."""
-    return name in own and name not in group.schedules
+    return name in own and not any(place == name or place.startswith(f"{name}.") for place in group.schedules)
 
 
 def _moves(plan: Plan, places: Sequence[Sequence[int]]) -> list[tuple[Curve, list[tuple[int, str]]]]:
@@ -126,14 +127,29 @@ def _moves(plan: Plan, places: Sequence[Sequence[int]]) -> list[tuple[Curve, lis
     moves: dict[str, tuple[Curve, list[tuple[int, str]]]] = {}
     for own, group in zip(places, plan.groups, strict=True):
         for name, curve in plan.bound(group).items():
-            same = repr((group.schedules[name], group.hyperparameters[name]))
+            same = repr((group.schedules[name], value_at(name, group.hyperparameters)))
             moves.setdefault(same, (curve, []))[1].extend((index, name) for index in own)
     return list(moves.values())
 
 
-def _assign(group: dict[str, Any], name: str, value: Any) -> None:
-    """Set a hyperparameter; one that is a tensor is filled, since others may hold the same tensor."""
-    if isinstance(group.get(name), torch.Tensor):
-        group[name].fill_(value)
+def _restore(group: dict[str, Any], name: str, value: Any) -> None:
+    """Set a hyperparameter, number by number where some of its numbers are tensors."""
+    if isinstance(value, (list, tuple)) and any(isinstance(held, torch.Tensor) for held in group.get(name, ())):
+        for index, item in enumerate(value):
+            _assign(group, f"{name}.{index}", item)
+    elif name in group:
+        _assign(group, name, value)
     else:
         group[name] = value
+
+
+def _assign(group: dict[str, Any], place: str, value: Any) -> None:
+    """Set a number; one that is a tensor is filled, since others may hold the same tensor."""
+    held = group[place] if place in group else value_at(place, group)
+    if isinstance(held, torch.Tensor):
+        held.fill_(value)
+    elif place in group:
+        group[place] = value
+    else:
+        whole, items = replaced(place, group, value)
+        group[whole] = items

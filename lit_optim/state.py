@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
 from lit_optim.errors import Mistake, RunError
@@ -97,7 +98,14 @@ class StateByName:
             raise RunError(Mistake("optimizer_states", why, remedy=remedy))
         saved = named(state_dict)
         loadable = state_dict if saved is None else self._by_position(optimizer, saved)
+        tensors = [
+            {name: value for name, value in group.items() if isinstance(value, torch.Tensor)}
+            for group in optimizer.param_groups
+        ]
         type(optimizer).load_state_dict(optimizer, dict(loadable))
+        for group, held in zip(optimizer.param_groups, tensors, strict=True):
+            for name, tensor in held.items():  # a compiled step, say, holds the same one
+                group[name] = tensor.copy_(torch.as_tensor(group[name]))
 
     def _by_position(self, optimizer: Optimizer, saved: Mapping[str, Any]) -> dict[str, Any]:
         """A state dict as this optimizer would have written it, with what was saved under its parameters' names."""
