@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -30,3 +31,17 @@ class Schedule(ABC):
         Raises:
             PlanError: A field that makes no sense, or not in this run. Its keys are field names (``warmup``).
         """
+
+    def __str__(self) -> str:
+        """As one would write it: without what a dataclass takes by itself."""
+        if not dataclasses.is_dataclass(self):
+            return repr(self)
+        said = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
+        parts = (f"{field.name}={_shown(value)}" for field, value in said if value != field.default)
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Schedule):
+        return str(value)
+    return f"[{', '.join(map(_shown, value))}]" if isinstance(value, (list, tuple)) else repr(value)
