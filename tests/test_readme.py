@@ -202,5 +202,5 @@ def test_the_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_schedule_of_one_s_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {"__name__": "readme"}
     exec(compile(block("python", 0), "README.md", "exec"), names)
-    curve = names["Halving"](every=10).curve(1.0, lo.Horizon(total_steps=30))
+    curve = names["halving"](every=10).curve(1.0, lo.Horizon(total_steps=30))
     assert [curve(0), curve(9), curve(10), curve(29)] == [1.0, 1.0, 0.5, 0.25]

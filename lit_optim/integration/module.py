@@ -80,6 +80,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     recipe = _recipe(recipe)
     check_loop(module, recipe)
     trust(recipe)  # once more, for who has no `prepare`: what is saved from here on can be loaded
+    _make_resumable(module).on_asking()
     plan = warned_of_time(make_plan(module, recipe, fitting_horizon(module.trainer)), module.trainer)
     _check_same_everywhere(plan.hash)
     check_needs(module.trainer, plan, needs_in(plan))
@@ -96,7 +97,6 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
         *_helpers(optimizer, scheduler, late),
         *(one for one in callbacks if not isinstance(one, _HELPERS)),
     ]
-    _make_resumable(module)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
 
@@ -134,20 +134,21 @@ def prepare(module: nn.Module, recipe: Recipe) -> None:
     trust(recipe)
     accept_compiled(module)
     freeze(module, recipe)
-    if isinstance(module, LightningModule):
+    if isinstance(module, LightningModule) and module._trainer is not None:  # None: whoever calls `setup` by hand
         _make_resumable(module)
 
 
-def _make_resumable(module: LightningModule) -> None:
+def _make_resumable(module: LightningModule) -> Continuing:
     """From here on checkpoints are whole and hold what `Continuing` adds; in time for one that the fit starts from."""
-    if module._trainer is None:  # whoever calls `setup` by hand
-        return
-    callbacks: list[Callback] = module._trainer.callbacks  # type: ignore[attr-defined]
-    if not any(isinstance(one, Continuing) for one in callbacks):
-        callbacks.insert(0, Continuing())
-    strategy = module._trainer.strategy
+    callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
+    continuing = next((one for one in callbacks if isinstance(one, Continuing)), None)
+    if continuing is None:
+        continuing = Continuing()
+        callbacks.insert(0, continuing)
+    strategy = module.trainer.strategy
     if type(strategy.checkpoint_io) is TorchCheckpointIO:  # and not a choice of the user's
         strategy.checkpoint_io = AtomicCheckpointIO()
+    return continuing
 
 
 def freeze(module: nn.Module, recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_optim.integration.catch_up import ask_again, needs_catching_up, skip
 from lit_optim.integration.checkpoint import KEY
 from lit_optim.scheduler import PlanScheduler
 from lit_optim.state import named
@@ -25,8 +27,13 @@ class Continuing(Callback):
     """
 
     def __init__(self) -> None:
-        self._random: list[dict[str, Any]] = []
-        self._mid_epoch = False
+        self._loaded: dict[str, Any] = {}  # what a checkpoint says, until training begins
+        self._asked: dict[str, Any] = {}  # the random-number state in which the loaders were first asked for samples
+        self._epoch_began: dict[str, Any] = {}  # and that in which the current epoch began
+
+    def on_asking(self) -> None:
+        """To be called before anything looks into the loaders: an order of samples may be drawn from here on."""
+        self._asked = random_state()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """See the class. Lightning calls this on every process."""
@@ -34,18 +41,17 @@ class Continuing(Callback):
         scheduler = configs[0].scheduler if configs else None
         if not isinstance(scheduler, PlanScheduler):
             return
-        checkpoint[KEY] = {
-            "plan": scheduler.plan.to_json(),
-            "random": _of_every_process(random_state()),
-            "mid_epoch": not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch,
-        }
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        checkpoint[KEY] = {"plan": scheduler.plan.to_json(), "random": _of_every_process(random_state())}
+        if not progress.is_last_batch:
+            before = {"asked": self._asked, "began": self._epoch_began}
+            checkpoint[KEY]["epoch"] = {"batches": progress.current.ready, "random": _of_every_process(before)}
         states = checkpoint["optimizer_states"]
         checkpoint["optimizer_states"] = [named(state, scheduler.plan) or state for state in states]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the random-number states until training begins; a test has no use for them."""
-        own = checkpoint.get(KEY, {}) if trainer.state.fn == TrainerFn.FITTING else {}
-        self._random, self._mid_epoch = own.get("random", []), own.get("mid_epoch", False)
+        self._loaded = checkpoint.get(KEY, {}) if trainer.state.fn == TrainerFn.FITTING else {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The order of the first epoch's samples may be drawn from here on."""
@@ -53,13 +59,34 @@ class Continuing(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """In the middle of an epoch that order had been drawn when the checkpoint was saved."""
-        if self._mid_epoch:
+        epoch = self._loaded.get("epoch", {})
+        before = _own(trainer, epoch.get("random", ()))
+        if before:
+            self._asked, self._epoch_began = before["asked"], before["began"]
+            if self._asked and self._epoch_began and needs_catching_up(trainer):
+                first = trainer.current_epoch == 0  # whose samples were asked for before it began
+                restore_random_state(self._asked if first else self._epoch_began)
+                ask_again(trainer)
+                if first:
+                    restore_random_state(self._epoch_began)
+                skip(trainer, epoch["batches"])
+        if epoch:
             self._restore(trainer)
-        self._random = []
+        self._loaded = {}
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember how the epoch began: from here on the order of its samples may be drawn."""
+        self._epoch_began = random_state()
 
     def _restore(self, trainer: Trainer) -> None:
-        if len(self._random) == trainer.world_size:  # on another number of processes there is nothing to go on with
-            restore_random_state(self._random[trainer.global_rank])
+        own = _own(trainer, self._loaded.get("random", ()))
+        if own:
+            restore_random_state(own)
+
+
+def _own(trainer: Trainer, states: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """This process's; None on another number of processes, where there is nothing to go on with."""
+    return states[trainer.global_rank] if len(states) == trainer.world_size else None
 
 
 def random_state() -> dict[str, Any]:

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from digitnet import HIDDEN, Net, loader
+from digitnet import batches as digits
 from lightning.pytorch import Callback, LightningModule, Trainer
 from nested import identical
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import lit_optim as lo
 from lit_optim.integration.callbacks.continuing import random_state, restore_random_state
@@ -46,6 +48,58 @@ def fitted(
     made = trainer(max_epochs=2, **more)
     made.fit(module, loader(6), ckpt_path=resume, weights_only=True if resume else None)
     return module, made  # type: ignore[return-value]
+
+
+class Augmented(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """The digits one by one, each with noise that is drawn when it is asked for."""
+
+    def __init__(self, batches: int) -> None:
+        self.x, self.y = (torch.cat(parts) for parts in zip(*digits(batches), strict=True))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.x[index] + 0.1 * torch.rand(()), self.y[index]
+
+
+def with_own_loader(
+    trainer: Callable[..., Trainer], resume: Path | None = None, workers: int = 0, **more: Any
+) -> tuple[Net, Trainer]:
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    module = lo.attach(Noisy(), SGD | COSINE)
+    made = trainer(max_epochs=2, **more)
+    data = DataLoader(Augmented(6), batch_size=8, shuffle=True, num_workers=workers)
+    made.fit(module, data, ckpt_path=resume, weights_only=True if resume else None)
+    return module, made  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("step", [1, 3, 5, 7, 8, 11])
+def test_a_plain_loader_that_shuffles_goes_on_where_it_stood(
+    step: int, trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    paths = tmp_path / "first.ckpt", tmp_path / "second.ckpt"
+    whole, ran = with_own_loader(trainer, callbacks=[SaveAt(step, paths[0]), SaveAt(step + 1, paths[1])])
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    again = tmp_path / "again.ckpt"
+    resumed, made = with_own_loader(trainer, paths[0], callbacks=[SaveAt(step + 1, again)])
+    assert made.global_step == ran.global_step == 12
+    assert identical(dict(resumed.state_dict()), dict(whole.state_dict()))
+    assert made.current_epoch == ran.current_epoch
+    if step not in (5, 11):  # killed a second time in the same epoch
+        twice, _ = with_own_loader(trainer, again)
+        assert identical(dict(twice.state_dict()), dict(whole.state_dict()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 8])
+def test_a_loader_with_workers_goes_on_where_it_stood(
+    step: int, trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    path = tmp_path / "first.ckpt"
+    whole, _ = with_own_loader(trainer, workers=1, callbacks=[SaveAt(step, path)])
+    resumed, _ = with_own_loader(trainer, path, workers=1)
+    assert identical(dict(resumed.state_dict()), dict(whole.state_dict()))
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
