@@ -5,7 +5,7 @@ import pytest
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from lit_optim.integration.tfrecord import frame, masked_crc32c
+from lit_optim.tfrecord import frame, masked_crc32c
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 7, 8, 173])
