@@ -62,14 +62,13 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace | None:
     parser.add_argument("--csv", metavar="FILE", help="write the table as CSV; - prints it in place of the table")
     parser.add_argument("--json", metavar="FILE", help="write all of it as JSON; - prints it in place of the table")
     parser.add_argument("-h", "--help", action="store_true", help="show this")
-    own, unknown = parser.parse_known_args(list(arguments))
+    own, unknown = parser.parse_known_intermixed_args(list(arguments))
     if own.help:
         print(parser.format_help(), end="")
         return None
-    flags = [one.partition("=")[0] for one in unknown]
     mistakes = [
         Mistake("lit-optim compare", "no such flag", flag, _FLAGS, nearest(flag, _FLAGS), "correct it or leave it out")
-        for flag in flags
+        for flag in (one.partition("=")[0] for one in unknown)
     ]
     if not own.runs:
         mistakes.append(Mistake("RUN", "no run is named", remedy="lit-optim compare runs compares all in that folder"))
@@ -185,14 +184,14 @@ def _again(winner: Run, problems: list[str]) -> str | None:
 
 def _draw(comparison: Comparison, tag: str | None, path: Path, problems: list[str]) -> None:
     from lit_optim.runs.curves import bands
-    from lit_optim.runs.telling import row_names
+    from lit_optim.runs.telling import row_labels
     from lit_optim.runs_figure import save_bands
 
     if tag is None and comparison.metric is None:
         remedy = "wait for the first validation, or name what to draw: --tag train/loss"
         raise ConfigError(Mistake("--plot", "no run has a metric yet", str(path), remedy=remedy))
     tag = tag or str(comparison.metric and comparison.metric.name)
-    named = list(zip(row_names(comparison.rows), (row.counted for row in comparison.rows), strict=True))
+    named = list(zip(row_labels(comparison), (row.counted for row in comparison.rows), strict=True))
     with _Progress("curves", sum(len(runs) for _, runs in named)) as tick:
         found = bands(named, tag, problems, tick)
     try:

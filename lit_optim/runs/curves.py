@@ -80,11 +80,7 @@ def band(name: str, curves: Iterable[Curve]) -> Band:
     each = list(curves)
     steps = tuple(step for step in each[0] if all(step in curve for curve in each))
     values = [[curve[step] for curve in each] for step in steps]
-    return Band(
-        name,
-        steps,
-        tuple(math.fsum(at_step) / len(each) if all(map(math.isfinite, at_step)) else math.nan for at_step in values),
-        tuple(map(min, values)),
-        tuple(map(max, values)),
-        len(each),
-    )
+    nothing = [math.nan]  # where one of them is not finite
+    values = [at_step if all(map(math.isfinite, at_step)) else nothing for at_step in values]
+    means = tuple(math.fsum(at_step) / len(at_step) for at_step in values)
+    return Band(name, steps, means, tuple(map(min, values)), tuple(map(max, values)), len(each))

@@ -71,13 +71,12 @@ def _globbed(pattern: str) -> list[Path]:
 
 def _below(start: Path) -> Iterator[tuple[tuple[int, int], Path]]:
     """The runs in a tree, each with what tells it from all other folders of this machine."""
-    seen: set[tuple[int, int]] = set()
+    seen = {_identity(above) for above in start.resolve().parents}  # a link that leads up leads out of what was given
     folders, links = deque([(start, _DEPTH)]), deque[tuple[Path, int]]()
     while folders or links:
         folder, depth = folders.popleft() if folders else links.popleft()
         try:
-            status = folder.stat()
-            identity = (status.st_dev, status.st_ino)
+            identity = _identity(folder)
             if identity in seen:
                 continue
             seen.add(identity)
@@ -93,6 +92,11 @@ def _below(start: Path) -> Iterator[tuple[tuple[int, int], Path]]:
                     links.append((folder / entry.name, min(depth - 1, _BEYOND_A_LINK)))
                 else:
                     folders.append((folder / entry.name, depth - 1))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

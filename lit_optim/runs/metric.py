@@ -70,6 +70,7 @@ def metric_of(runs: Sequence[Run], name: str | None = None, mode: Mode | None = 
     tag = next((one for one in wanted if one in found), None)
     if tag is None:
         problem = "no run has this metric" if wanted else "the runs don't say which metric counts"
+        problem += ", which their configs name" if wanted and name is None else ""
         given = wanted[0] if wanted else None
         near = nearest(given or "", found)
         raise ConfigError(Mistake("--metric", problem, given, tuple(sorted(found)), near, "name one of these"))

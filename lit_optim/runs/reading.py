@@ -75,7 +75,8 @@ def read_run(folder: Path) -> Run:
         metrics = _metrics_of(folder)
     except Unreadable as error:
         problems.append(str(error))
-    status = UNREADABLE if problems else metrics.pop("status", None) or _status_without_metrics(folder)
+    said = metrics.pop("status", None) or _status_without_metrics(folder)
+    status = UNREADABLE if problems else said
     return Run(folder, status, config, settings, **metrics, problems=tuple(problems))
 
 

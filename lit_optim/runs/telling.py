@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from lit_optim.runs.comparison import Comparison, Row
+from lit_optim.runs.finding import natural
 from lit_optim.runs.intervals import CONFIDENCE, Difference, Sample
 from lit_optim.runs.reading import Run
 from lit_optim.runs.settings import value_text
 from lit_optim.tables import ABSENT, shortened, table, terminal_width, wrapped
 
-__all__ = ["as_csv", "as_json", "as_text", "row_names"]
+__all__ = ["as_csv", "as_json", "as_text", "row_labels"]
 
 _LONGEST = 28  # characters of a heading or a cell
+_FEW = 2  # settings that a label has room for
 _ORDER = {"max": "higher is better", "min": "lower is better"}
 
 
@@ -79,18 +81,26 @@ def as_json(comparison: Comparison, command: str | None = None) -> str:
         "winner": winner and {"run": str(winner.folder), "command": command},
         "problems": list(comparison.problems),
     }
-    return json.dumps(told, indent=2, default=str) + "\n"
+    return json.dumps(told, indent=2) + "\n"
 
 
-def row_names(rows: Sequence[Row]) -> list[str]:
+def row_labels(comparison: Comparison) -> list[str]:
+    """What tells each row from the others: the few settings that differ, else the names of its runs."""
+    labels = [" ".join(f"{key}={_cell(row, key, ABSENT)}" for key in comparison.keys) for row in comparison.rows]
+    tells = len(comparison.keys) <= _FEW and len({*labels}) == len(labels)
+    return labels if tells else _names(comparison.rows)
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
     """A name for each row: its runs' folders, below the one that holds them all."""
     base = _base([run for row in rows for run in row.runs])
-    return [_together([str(run.folder.absolute().relative_to(base)) for run in row.runs]) for row in rows]
+    folders = ([run.folder.absolute().relative_to(base) for run in row.runs] for row in rows)
+    return [_together([str(folder) for folder in sorted(of_row, key=natural)]) for of_row in folders]
 
 
 def _columns(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
     rows, metric = comparison.rows, comparison.metric
-    yield "run", row_names(rows)
+    yield "run", _names(rows)
     if metric is not None:
         for which, samples in (("best", [row.best for row in rows]), ("last", [row.last for row in rows])):
             yield f"{which} {metric.name}", [_sample_text(sample) for sample in samples]
@@ -133,8 +143,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
 def _difference_text(found: Difference) -> str:
     what = f"first row less second: {found.mean:+.4g}"
     if found.low is None or found.high is None:
-        few = min(found.counts)
-        return f"{what}; {_many(few, 'seed')} of a row: too few for an interval, which takes 2 or more"
+        return f"{what}; too few seeds for an interval: n is {found.counts[0]} and {found.counts[1]}, and has to be 2"
     how = (
         f"paired by {_many(found.counts[0], 'seed')}"
         if found.kind == "paired"
@@ -202,7 +211,7 @@ def _row_as_data(row: Row, keys: Sequence[str]) -> dict[str, Any]:
         "runs": [
             {
                 "folder": str(run.folder),
-                "seed": run.seed,
+                "seed": _plain(run.seed),
                 "status": run.status,
                 "steps": run.steps,
                 "epochs": run.epochs,
@@ -215,7 +224,7 @@ def _row_as_data(row: Row, keys: Sequence[str]) -> dict[str, Any]:
         "n": row.best.n,
         "best": _sample_as_data(row.best),
         "last": _sample_as_data(row.last),
-        "settings": {key: settings[key] for key in keys if key in settings and key != "seed"},
+        "settings": {key: _plain(settings[key]) for key in keys if key in settings and key != "seed"},
     }
 
 
@@ -233,6 +242,16 @@ def _difference_as_data(found: Difference) -> Mapping[str, Any]:
         "kind": found.kind,
         "n": list(found.counts),
     }
+
+
+def _plain(value: Any) -> Any:
+    """A setting in what JSON has."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    is_plain = value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_plain else str(value)
 
 
 def _finite(value: float | None) -> float | None:
