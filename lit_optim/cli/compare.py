@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     """The verb.
 
     Returns:
-        0 with a comparison, 1 where something is wrong.
+        0 with a comparison, 1 where something is wrong, 130 after an interrupt.
     """
     try:
         own = _parsed(arguments)
@@ -42,6 +42,9 @@ def run(arguments: Sequence[str]) -> int:
     except LitOptimError as error:
         report(error)
         return 1
+    except KeyboardInterrupt:
+        print("lit-optim: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -53,9 +53,13 @@ def natural(path: Path) -> list[list[str | int]]:
 
 def _matching(text: str) -> list[Path]:
     """The folders that a path or a pattern stands for; a path that is there is no pattern."""
-    path = Path(text).expanduser()
+    path = _path(text)
     found = [path] if _is_there(path) else _globbed(str(path))
     return [one for one in found if text and one.is_dir()]  # an empty text, of a variable that is not set, is no path
+
+
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's raises where there is no such user
 
 
 def _is_there(path: Path) -> bool:
@@ -113,7 +117,7 @@ def _no_run_in(text: str) -> Mistake:
 
 def _nothing_at(text: str) -> Mistake:
     """Nothing answers: tell from which folder on, and what is there."""
-    path = Path(text).expanduser()
+    path = _path(text)
     if text and _is_there(path):
         remedy = f"name the folder of the run: the one that holds {_signs()}"
         return Mistake("RUN", "this is a file, and a folder is needed", text, remedy=remedy)

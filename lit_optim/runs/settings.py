@@ -103,11 +103,11 @@ def compared(config: Mapping[str, Any], folders: Iterable[str], overridden: Iter
         folders: Where the run lies and lay.
         overridden: The keys that were set on the command line: two seeds that are equal there are two settings.
     """
-    places = [place for folder in folders for place in (folder, f"{folder}{os.sep}")]
+    places = tuple(f"{folder}{os.sep}" for folder in folders)
     kept = {}
     for key, value in config.items():
         last = key.rpartition(".")[2]
-        is_place = last in _PLACES or (isinstance(value, str) and (value in places or value.startswith(tuple(places))))
+        is_place = last in _PLACES or (isinstance(value, str) and f"{value}{os.sep}".startswith(places))
         if key not in _ASIDE and not is_place:
             follows = last == "seed" != key and value == config.get("seed") and key not in overridden
             kept[key] = AS_SEED if follows else value
@@ -123,7 +123,11 @@ def differing(settings: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def identity(value: Any) -> str:
     """The same text for the same setting: 1 and 1.0 are one, 1 and true are not."""
-    return repr(canonical(value))
+    try:
+        exact = isinstance(value, int) and abs(value) > 2**53  # which floats would make alike
+        return repr(value if exact else canonical(value))
+    except OverflowError:
+        return repr(value)
 
 
 def value_text(value: Any) -> str:

@@ -143,7 +143,8 @@ def _notes(comparison: Comparison) -> Iterator[str]:
 def _difference_text(found: Difference) -> str:
     what = f"first row less second: {found.mean:+.4g}"
     if found.low is None or found.high is None:
-        return f"{what}; too few seeds for an interval: n is {found.counts[0]} and {found.counts[1]}, and has to be 2"
+        there = " and ".join(map(str, found.counts))
+        return f"{what}; no interval: it takes 2 seeds or more in each row, and there are {there}"
     how = (
         f"paired by {_many(found.counts[0], 'seed')}"
         if found.kind == "paired"
@@ -216,7 +217,7 @@ def _row_as_data(row: Row, keys: Sequence[str]) -> dict[str, Any]:
                 "steps": run.steps,
                 "epochs": run.epochs,
                 "seconds": _finite(run.seconds),
-                "counts": run not in row.left_out and bool(row.best.n),
+                "counted": run not in row.left_out and bool(row.best.n),
             }
             for run in row.runs
         ],
