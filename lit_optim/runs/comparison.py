@@ -174,6 +174,7 @@ def _row(runs: Sequence[Run], best: Mapping[Any, float], last: Mapping[Any, floa
 
     ordered = tuple(sorted(runs, key=order))
     left_out = tuple(run for run in ordered if run not in counted) if counted else ()
+    counted = [run for run in ordered if run not in left_out]
     return Row(ordered, _sample(counted, best), _sample(counted, last), left_out)
 
 
@@ -208,7 +209,7 @@ def _difference(rows: Sequence[Row]) -> Difference | None:
 
 def _plans(pair: Sequence[Run], problems: list[str]) -> tuple[Run, Run, tuple[str, ...]] | None:
     plans = []
-    for run in pair:
+    for run in pair if all(run.status != "empty" for run in pair) else ():  # which has planned nothing
         try:
             plans.append(plan_of(run.folder))
         except Unreadable as error:

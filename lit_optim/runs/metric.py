@@ -51,7 +51,7 @@ def metric_of(runs: Sequence[Run], name: str | None = None, mode: Mode | None = 
     Args:
         runs: What is compared.
         name: Its tag; if not given, the ``optimized_metric`` of most of the runs that has any value, else what most of
-            their checkpoints go by.
+            their checkpoints go by; and where no config says either, the first of validation by name.
         mode: If not given, that of the checkpoints that go by it, or by the same of another stage (``val/mae`` for
             ``test/mae``); else the name's.
 
@@ -59,7 +59,7 @@ def metric_of(runs: Sequence[Run], name: str | None = None, mode: Mode | None = 
         None where no run has any metric yet.
 
     Raises:
-        ConfigError: No run has the metric, or none is named and the runs don't say.
+        ConfigError: No run has the metric.
     """
     found = list(dict.fromkeys(tag for run in runs for tag in (*run.final, *run.best)))
     if not found:
@@ -67,13 +67,12 @@ def metric_of(runs: Sequence[Run], name: str | None = None, mode: Mode | None = 
     said = [str(run.config["optimized_metric"]) for run in runs if run.config and run.config.get("optimized_metric")]
     monitors = [(monitor, which) for run in runs for monitor, which in _monitors(run)]
     wanted = [name] if name is not None else [*_by_count(said), *_by_count(monitor for monitor, _ in monitors)]
+    wanted = wanted or [min(found, key=lambda tag: (not tag.startswith("val/"), tag))]
     tag = next((one for one in wanted if one in found), None)
     if tag is None:
-        problem = "no run has this metric" if wanted else "the runs don't say which metric counts"
-        problem += ", which their configs name" if wanted and name is None else ""
-        given = wanted[0] if wanted else None
-        near = nearest(given or "", found)
-        raise ConfigError(Mistake("--metric", problem, given, tuple(sorted(found)), near, "name one of these"))
+        problem = "no run has this metric" + (", which their configs name" if name is None else "")
+        near = nearest(wanted[0], found)
+        raise ConfigError(Mistake("--metric", problem, wanted[0], tuple(sorted(found)), near, "name one of these"))
     same = _by_count(which for monitor, which in monitors if monitor == tag)
     alike = _by_count(which for monitor, which in monitors if monitor.rpartition("/")[2] == tag.rpartition("/")[2])
     by_name: Mode = "min" if falls(tag) else "max"

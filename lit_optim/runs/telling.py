@@ -87,7 +87,7 @@ def as_json(comparison: Comparison, command: str | None = None) -> str:
 def row_labels(comparison: Comparison) -> list[str]:
     """What tells each row from the others: the few settings that differ, else the names of its runs."""
     labels = [" ".join(f"{key}={_cell(row, key, ABSENT)}" for key in comparison.keys) for row in comparison.rows]
-    tells = len(comparison.keys) <= _FEW and len({*labels}) == len(labels)
+    tells = 0 < len(comparison.keys) <= _FEW and len({*labels}) == len(labels)
     return labels if tells else _names(comparison.rows)
 
 
@@ -251,7 +251,9 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    is_plain = value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+    is_plain = (
+        value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+    )
     return value if is_plain else str(value)
 
 

@@ -78,8 +78,11 @@ def test_a_metric_that_no_run_has_is_refused_with_those_that_there_are() -> None
     ]
     with pytest.raises(lo.ConfigError, match=r"no run has this metric, which their configs name\n    given:   val/acc"):
         metric_of([run("val/mae")])
-    with pytest.raises(lo.ConfigError, match="the runs don't say which metric counts"):
-        metric_of([run("val/mae", optimized=None)])
+
+
+def test_where_no_config_says_anything_it_is_the_first_of_validation() -> None:
+    assert metric_of([run("test/acc", "val/mae", "val/loss", optimized=None)]) == Metric("val/loss", "min")
+    assert metric_of([Run(Path("a"), "unreadable", final={"test/acc": 0.5})]) == Metric("test/acc", "max")
 
 
 def test_without_any_metric_there_is_none_to_compare_by() -> None:
