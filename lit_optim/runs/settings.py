@@ -123,6 +123,11 @@ def differing(settings: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def identity(value: Any) -> str:
     """The same text for the same setting: 1 and 1.0 are one, 1 and true are not."""
+    return _identity(value) if isinstance(value, (str, int, float)) else _identity.__wrapped__(value)
+
+
+@lru_cache(maxsize=100_000, typed=True)
+def _identity(value: Any) -> str:
     try:
         exact = isinstance(value, int) and abs(value) > 2**53  # which floats would make alike
         return repr(value if exact else canonical(value))

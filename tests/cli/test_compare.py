@@ -34,7 +34,7 @@ def test_it_tells_which_was_best_what_differed_and_how_to_run_it_again(sweep: Pa
     ended = lit_optim_("compare", "runs")
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0].split() == "run best val/acc last val/acc n optimizer.lr steps time status".split()
+    assert " ".join(lines[0].split()) == "run best val/acc last val/acc n optimizer.lr steps time status"
     assert [line.split()[:2] for line in lines[2:4]] == [["0,", "1"], ["2,", "3"]]
     assert lines[-2] == f"best run   {sweep.relative_to(Path.cwd())}/1"
     assert lines[-1] == "again      lit-optim train data=digits optimizer.lr=0.1 seed=2"

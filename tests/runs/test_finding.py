@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -70,24 +69,24 @@ def test_a_folder_whose_name_is_a_pattern_is_that_folder() -> None:
 
 def test_a_run_that_several_paths_lead_to_is_there_once(here: Path) -> None:
     make("runs/x/1", "runs/x/2")
-    os.symlink("x/1", "runs/a_link")
+    Path("runs/a_link").symlink_to("x/1")
     assert found("runs/x/1", "runs", "./runs/x/1", str(here / "runs"), "runs/*") == ["runs/x/1", "runs/x/2"]
     assert found("runs/a_link") == ["runs/a_link"]
 
 
 def test_links_are_followed_and_loops_end() -> None:
     make("elsewhere/exp/sweep/0", "runs/1")
-    os.symlink("../elsewhere/exp", "runs/linked")
-    os.symlink(".", "runs/again")
-    os.symlink("../runs", "runs/around")
-    os.symlink("itself", "runs/itself")
+    Path("runs/linked").symlink_to("../elsewhere/exp")
+    Path("runs/again").symlink_to(".")
+    Path("runs/around").symlink_to("../runs")
+    Path("runs/itself").symlink_to("itself")
     assert found("runs") == ["runs/1", "runs/linked/sweep/0"]
 
 
 def test_a_link_upwards_does_not_lead_out_of_what_was_given() -> None:
     make("other/1", "runs/1")
-    os.symlink("/", "runs/root")
-    os.symlink("..", "runs/up")
+    Path("runs/root").symlink_to("/")
+    Path("runs/up").symlink_to("..")
     assert found("runs") == ["runs/1"]
 
 
