@@ -127,6 +127,14 @@ def test_numbers_come_first_then_nan_then_nothing_then_what_is_unreadable() -> N
     assert len(found.problems) == 1
 
 
+@pytest.mark.parametrize("metric", ["val/acc", "val/loss"])
+def test_nan_is_behind_every_number_wherever_it_stood(metric: str) -> None:
+    for job, value in enumerate([NAN, 0.1, 0.3, NAN, 0.2, NAN, 0.4]):
+        make_run(Path(f"{job}"), lr=job + 1.0, metrics={metric: value})
+    order = ["6", "2", "4", "1"] if metric == "val/acc" else ["1", "4", "2", "6"]
+    assert names(compared(metric=metric)) == [[name] for name in [*order, "0", "3", "5"]]
+
+
 def test_the_mean_of_a_row_with_a_nan_is_nan_and_comes_last() -> None:
     grid({(0.1, 1): 0.9, (0.1, 2): NAN, (0.2, 1): 0.1, (0.2, 2): 0.1})
     found = compared()

@@ -29,6 +29,8 @@ def test_what_a_resumed_run_did_again_replaces_what_it_had_done(tmp_path: Path) 
     write_events(tmp_path / FIRST, {"a": [0.0, 1.0, 2.0, 3.0]})
     write_events(tmp_path / SECOND, {"a": [20.0, 30.0]}, first=2, mark=True)
     assert curve_of(tmp_path, "a")[0] == {0: 0.0, 1: 1.0, 2: 20.0, 3: 30.0}
+    write_events(tmp_path / SECOND, {"a": [None, 20.0]}, first=1, mark=True)
+    assert curve_of(tmp_path, "a")[0] == {0: 0.0, 2: 20.0}
     write_events(tmp_path / SECOND, {"a": [10.0]}, first=1, mark=True)
     theirs = EventAccumulator(str(tmp_path))
     theirs.Reload()

@@ -72,6 +72,7 @@ def test_a_run_that_several_paths_lead_to_is_there_once(here: Path) -> None:
     Path("runs/a_link").symlink_to("x/1")
     assert found("runs/x/1", "runs", "./runs/x/1", str(here / "runs"), "runs/*") == ["runs/x/1", "runs/x/2"]
     assert found("runs/a_link") == ["runs/a_link"]
+    assert found("runs") == ["runs/x/1", "runs/x/2"]
 
 
 def test_links_are_followed_and_loops_end() -> None:
