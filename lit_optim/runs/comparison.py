@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lit_optim.runs.events import curve_of
@@ -77,7 +77,7 @@ class Comparison:
     keys: tuple[str, ...]
     difference: Difference | None = None
     plans: tuple[Run, Run, tuple[str, ...]] | None = None
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
 
     @property
     def runs(self) -> list[Run]:

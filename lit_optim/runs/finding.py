@@ -11,11 +11,10 @@ from pathlib import Path
 
 from lit_optim.errors import Mistake, RunError, nearest
 
-__all__ = ["SIGNS", "find_runs", "natural"]
+__all__ = ["find_runs", "natural"]
 
-SIGNS = frozenset({".hydra", "metrics.json"})
-"""What a folder holds that belongs to a run: one of these."""
-
+_SIGNS = frozenset({".hydra", "metrics.json"})
+_SIGNS_TEXT = ".hydra/ or metrics.json"
 _DEPTH = 10  # folders below a path that was given
 _BEYOND_A_LINK = 3  # an experiment, a sweep, its jobs: a link to the root of the disk is not a tree of runs
 _NO_RUNS_IN = ("checkpoints",)
@@ -88,7 +87,7 @@ def _below(start: Path) -> Iterator[tuple[tuple[int, int], Path]]:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError:  # gone meanwhile, or not for us to read
             continue
-        if SIGNS & {entry.name for entry in entries}:
+        if _SIGNS & {entry.name for entry in entries}:
             yield identity, folder
         for entry in entries if depth else ():
             if not entry.name.startswith(".") and entry.name not in _NO_RUNS_IN and _is_folder(entry):
@@ -112,14 +111,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _no_run_in(text: str) -> Mistake:
     remedy = "name the folder of a run, or one that holds runs at any depth: lit-optim compare runs"
-    return Mistake("RUN", f"there is no run here: no folder in it holds {_signs()}", text, remedy=remedy)
+    return Mistake("RUN", f"there is no run here: no folder in it holds {_SIGNS_TEXT}", text, remedy=remedy)
 
 
 def _nothing_at(text: str) -> Mistake:
     """Nothing answers: tell from which folder on, and what is there."""
     path = _path(text)
     if text and _is_there(path):
-        remedy = f"name the folder of the run: the one that holds {_signs()}"
+        remedy = f"name the folder of the run: the one that holds {_SIGNS_TEXT}"
         return Mistake("RUN", "this is a file, and a folder is needed", text, remedy=remedy)
     parents = [Path(path.anchor)]
     for part in path.relative_to(path.anchor).parts:
@@ -138,7 +137,3 @@ def _children(parent: Path, part: str) -> Iterable[Path]:
     if part == "..":
         return [parent / part]
     return [one for one in _globbed(str(Path(glob.escape(str(parent))) / part)) if one.is_dir()]
-
-
-def _signs() -> str:
-    return ".hydra/ or metrics.json"
