@@ -21,6 +21,8 @@ ROWS = [
     {"schema", "tables", "sweep"},
     {"plan"},
     {"differences"},
+    {"tfrecord"},
+    {"runs"},
     {"structure"},
     {"kinds"},
     {"depth", "selection"},
@@ -33,7 +35,7 @@ ROWS = [
     {"execution"},
     {"matching", "checks", "advice"},
     {"planner"},
-    {"figure", "sweep_figure"},
+    {"figure", "sweep_figure", "runs_figure"},
     {"render", "explain"},
     {"composite", "step_hooks", "state"},
     {"scheduler"},
@@ -95,7 +97,7 @@ def test_the_looks_downwards_are_lazy() -> None:
 def test_heavy_packages_are_imported_only_in_their_places(path: Path) -> None:
     roots = {name.split(".")[0] for name in _imports(path)}
     allowed = {place: {"lightning"} for place in ("integration", "data", "cli")}
-    allowed |= {place: {"matplotlib"} for place in ("figure", "sweep_figure")}
+    allowed |= {place: {"matplotlib"} for place in ("figure", "sweep_figure", "runs_figure")}
     assert roots & {"lightning", "pytorch_lightning", "matplotlib"} <= allowed.get(_of(path), set())
 
 
@@ -107,7 +109,10 @@ def test_files_are_short_and_named_after_an_idea(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".errors", ".durations", ".schedules", ".targets", ".recipe", ".schema", ".tables", ".plan", ".render"],
+    [
+        *("", ".errors", ".durations", ".schedules", ".targets", ".recipe", ".schema", ".tables", ".plan", ".render"),
+        *(".differences", ".runs.comparison", ".runs.curves", ".runs.telling", ".runs_figure", ".cli.compare"),
+    ],
 )
 def test_importing_it_imports_no_torch(name: str) -> None:
     code = f"import sys, lit_optim{name}; print(*{{m.split('.')[0] for m in sys.modules}})"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from runfolders import make_run
 from torch import nn
 
 import lit_optim as lo
@@ -99,10 +100,16 @@ def test_command_runs(command: str, project: Path) -> None:
     if "FOLDER" in arguments:
         assert main(["train", *SHORT, "trainer.max_epochs=1", "hydra.run.dir=runs/FOLDER"]) == 0
         arguments[arguments.index("FOLDER")] = "runs/FOLDER"
+    if verb == "compare":
+        shortened = []
+        for job in range(4):
+            metrics = {"val/acc": [0.5, 0.9], "val/loss": [0.7, 0.3]}
+            sweep = project / "runs" / "default" / "2026-11-25_10-10-35-726659"
+            make_run(sweep / f"{job}", lr=0.1 * (1 + job // 2), seed=job % 2, metrics=metrics)
     if verb == "lr-find":
         shortened = ["trainer.precision=32-true"]
     assert main([verb, *arguments, *shortened]) == 0
-    assert (project / "runs").exists() == bool(shortened)
+    assert (project / "runs").exists() == (bool(shortened) or verb == "compare")
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if any(word in one.split() for word in NEEDS_GPU)])

@@ -15,6 +15,7 @@ _VERBS = {
     "plan": "show what a recipe will do, and train nothing",
     "resume": "go on with a run, in its own folder",
     "lr-find": "sweep the learning rate, and suggest one",
+    "compare": "tell which of your runs was best, and what differed",
     "schema": "print the JSON Schema of a recipe, for editors",
 }
 

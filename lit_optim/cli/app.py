@@ -25,12 +25,12 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
 from lit_optim.cli.project import allowed_factories
+from lit_optim.cli.reporting import FULL_ERROR, report
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
 from lit_optim.targets import allowing
 
 __all__ = ["CONFIG_NAME", "NewFolders", "report", "run_app", "unwritable"]
 
-_FULL_ERROR = "HYDRA_FULL_ERROR"
 _NO_CHOICE = re.compile(r"[a-z]+=(null|true|false|\[.*\]|\{.*\}|[0-9.]+)")  # of a config group
 CONFIG_NAME = "config"
 """Of the config that every verb composes."""
@@ -97,7 +97,7 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
 
 
 def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: Sequence[str]) -> int:
-    asked_for_traceback = os.environ.get(_FULL_ERROR)
+    asked_for_traceback = os.environ.get(FULL_ERROR)
     typed, failures = list(sys.argv), 0
 
     def guarded(config: DictConfig) -> Any:
@@ -115,12 +115,12 @@ def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         except Exception:
             traceback.print_exc()
         finally:
-            os.environ[_FULL_ERROR] = "1"
+            os.environ[FULL_ERROR] = "1"
         failures += 1
         return None
 
     sys.argv = [typed[0], *overrides_first([*accept_new_keys(arguments), *extra])]
-    os.environ[_FULL_ERROR] = "1"  # Hydra then raises what it would print
+    os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
         hydra.main(**_HYDRA)(guarded)()
     except _Ended as ended:
@@ -145,19 +145,11 @@ def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     return min(failures, 1)
 
 
-def report(error: LitOptimError) -> None:
-    """Print a refusal to stderr, once a job; with HYDRA_FULL_ERROR=1 the traceback before it."""
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        if os.environ.get(_FULL_ERROR) == "1":
-            traceback.print_exception(error)
-        print(f"lit-optim: {type(error).__name__}\n{error}", file=sys.stderr)
-
-
 def _restore(value: str | None) -> None:
     if value is None:
-        os.environ.pop(_FULL_ERROR, None)
+        os.environ.pop(FULL_ERROR, None)
     else:
-        os.environ[_FULL_ERROR] = value
+        os.environ[FULL_ERROR] = value
 
 
 def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lit_optim.errors import ConfigError, Mistake
 
-__all__ = ["accept_new_keys", "overrides_first", "refuse_targets_of_hydra"]
+__all__ = ["accept_new_keys", "as_typed", "overrides_first", "refuse_targets_of_hydra"]
 
 _OPEN = ("optimizer.", "rules.", "schedule.", "model.", "data.")
 
@@ -20,6 +20,13 @@ def accept_new_keys(arguments: Sequence[str]) -> list[str]:
         arguments: Flags and overrides as typed. ``~key`` removes, ``+key`` and ``++key`` stay as they are.
     """
     return [f"++{argument}" if argument.startswith(_OPEN) and "=" in argument else argument for argument in arguments]
+
+
+def as_typed(overrides: Sequence[str]) -> list[str]:
+    """Take back what `accept_new_keys` has added."""
+    return [
+        one.removeprefix("++") if one.removeprefix("++").startswith(_OPEN) and "=" in one else one for one in overrides
+    ]
 
 
 def overrides_first(arguments: Sequence[str]) -> list[str]:

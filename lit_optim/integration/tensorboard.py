@@ -17,7 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
 from lit_optim.errors import Mistake, RunError
-from lit_optim.integration.tfrecord import frame
+from lit_optim.tfrecord import frame
 
 __all__ = ["Row", "RunLogger", "mark_resume", "write_rows"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hydra._internal.utils import get_args_parser
 
-from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
+from lit_optim.cli.overrides import accept_new_keys, as_typed, overrides_first, refuse_targets_of_hydra
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,22 @@ from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_tar
 )
 def test_new_keys_are_welcome_in_a_recipe_and_nowhere_else(typed: str, handed_on: str) -> None:
     assert accept_new_keys([typed]) == [handed_on]
+
+
+@pytest.mark.parametrize(
+    ("kept", "typed"),
+    [
+        ("++rules.head.lr=0.02", "rules.head.lr=0.02"),
+        ("++optimizer.lr=1e-3", "optimizer.lr=1e-3"),
+        ("++trainer.mine=1", "++trainer.mine=1"),
+        ("+optimizer.lr=1", "+optimizer.lr=1"),
+        ("~rules.no_decay", "~rules.no_decay"),
+        ("optimizer=sgd", "optimizer=sgd"),
+    ],
+)
+def test_what_a_run_has_kept_is_told_as_it_was_typed_and_means_the_same(kept: str, typed: str) -> None:
+    assert as_typed([kept]) == [typed]
+    assert accept_new_keys([typed]) == [kept]
 
 
 def test_keeps_the_order() -> None:

@@ -274,7 +274,8 @@ def test_what_depends_on_a_length_that_nobody_knows_is_refused_with_the_way_out(
         with pytest.raises(lo.PlanError) as refused:
             fitted(make_trainer(**settings), LR, kind)
         assert str(refused.value).splitlines() == [
-            "schedule.lr.warmup: the fall ends with the run, and nobody knows how long the run is",
+            "schedule.lr.warmup: '5%' can't be measured: nobody knows how long the run is",
+            "    given:   '5%'",
             "    fix:     set trainer.max_steps (or trainer.max_epochs, if data has a length), beside max_time too",
         ]
         assert planned_horizon(make_trainer(**settings), Data(kind)).total_steps == -1

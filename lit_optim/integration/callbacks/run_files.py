@@ -17,11 +17,11 @@ from lit_optim.integration.run_folder import LAST, RunFolder
 from lit_optim.integration.tensorboard import RunLogger, mark_resume
 from lit_optim.plan import Plan
 from lit_optim.render import plan_text, save_figure
+from lit_optim.runs.metric import falls
 from lit_optim.scheduler import PlanScheduler
 
 __all__ = ["RunFiles", "skipped_steps"]
 
-_FALLING = ("loss", "error", "perplexity")  # tags of which the best value is the lowest
 _TEXT_WIDTH = 160  # of the plan in TensorBoard, which scrolls
 
 
@@ -171,7 +171,7 @@ class RunFiles(Callback):
         self.final.update(metrics)
         for tag, value in metrics.items():
             best = self._best.get(tag)
-            sign = -1 if any(word in tag for word in _FALLING) else 1
+            sign = -1 if falls(tag) else 1
             if math.isfinite(value) and (best is None or sign * value > sign * best["value"]):
                 self._best[tag] = {"value": value, "step": trainer.global_step}
 

@@ -1,0 +1,86 @@
+"""The curves of rows: the mean over their seeds, and the band that all of these lie in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from lit_optim.errors import ConfigError, Mistake, nearest
+from lit_optim.runs.events import Curve, curve_of, tags_of
+from lit_optim.runs.reading import Run
+
+__all__ = ["Band", "band", "bands"]
+
+_ASKED = 20  # runs that are looked into for the tags there are
+
+
+@dataclass(frozen=True)
+class Band:
+    """How a tag moves in the runs of one row.
+
+    Args:
+        name: Of the row.
+        steps: The optimizer steps at which all of the runs have a value, rising.
+        mean: Their mean at each.
+        low: The lowest at each.
+        high: The highest.
+        n: How many runs there are.
+    """
+
+    name: str
+    steps: tuple[int, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    n: int
+
+
+def bands(
+    named: Sequence[tuple[str, Sequence[Run]]],
+    tag: str,
+    problems: list[str],
+    tick: Callable[[Run], None] = lambda run: None,
+) -> list[Band]:
+    """Read the curves of rows.
+
+    Args:
+        named: Each row's name and the runs that count in it.
+        tag: What is drawn, ``val/loss``.
+        problems: Takes what could not be read, a sentence each.
+        tick: Called with each run before it is read.
+
+    Returns:
+        A band a row; none for rows that have no value of this tag.
+
+    Raises:
+        ConfigError: No run has this tag.
+    """
+    found = []
+    for name, runs in named:
+        curves = []
+        for run in runs:
+            tick(run)
+            curve, damaged = curve_of(run.folder, tag)
+            problems += damaged if run.status != "running" else ()  # whose last event is just being written
+            curves += [curve] if curve else []
+        if curves:
+            found.append(band(name, curves))
+    if not found:
+        runs_asked = [run for _, runs in named for run in runs][:_ASKED]
+        tags = sorted({one for run in runs_asked for one in tags_of(run.folder)})
+        problem = "no run has recorded this" if tags else "no run has recorded any curve"
+        remedy = "name one of these" if tags else "leave --plot out, or train with logger=tensorboard"
+        raise ConfigError(Mistake("--tag", problem, tag, tuple(tags), nearest(tag, tags), remedy))
+    return found
+
+
+def band(name: str, curves: Iterable[Curve]) -> Band:
+    """One row's curves, one or more, as a band over the steps that they share."""
+    each = list(curves)
+    steps = tuple(step for step in each[0] if all(step in curve for curve in each))
+    values = [[curve[step] for curve in each] for step in steps]
+    nothing = [math.nan]  # where one of them is not finite
+    values = [at_step if all(map(math.isfinite, at_step)) else nothing for at_step in values]
+    means = tuple(math.fsum(at_step) / len(at_step) for at_step in values)
+    return Band(name, steps, means, tuple(map(min, values)), tuple(map(max, values)), len(each))

@@ -1,0 +1,94 @@
+"""The metric that runs are compared by, and whether more of it is better."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from lit_optim.errors import ConfigError, Mistake, nearest
+from lit_optim.runs.reading import Run
+
+__all__ = ["Metric", "Mode", "falls", "metric_of"]
+
+Mode = Literal["min", "max"]
+
+_T = TypeVar("_T")
+_FALLING = ("loss", "error", "perplexity")
+
+
+def falls(tag: str) -> bool:
+    """Whether the lowest value of a metric of this name is its best: what a run itself goes by."""
+    return any(word in tag.lower() for word in _FALLING)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What runs are compared by.
+
+    Args:
+        name: Its tag, ``val/acc``.
+        mode: Whether its lowest or its highest value is the best.
+    """
+
+    name: str
+    mode: Mode
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the best value that a run keeps of it is the best in this mode too."""
+        return (self.mode == "min") == falls(self.name)
+
+    def better(self, values: Iterable[float]) -> float:
+        """The best of some values."""
+        return min(values) if self.mode == "min" else max(values)
+
+
+def metric_of(runs: Sequence[Run], name: str | None = None, mode: Mode | None = None) -> Metric | None:
+    """Choose the metric.
+
+    Args:
+        runs: What is compared.
+        name: Its tag; if not given, the ``optimized_metric`` of most of the runs that has any value, else what most of
+            their checkpoints go by; and where no config says either, the first of validation by name.
+        mode: If not given, that of the checkpoints that go by it, or by the same of another stage (``val/mae`` for
+            ``test/mae``); else the name's.
+
+    Returns:
+        None where no run has any metric yet.
+
+    Raises:
+        ConfigError: No run has the metric.
+    """
+    found = list(dict.fromkeys(tag for run in runs for tag in (*run.final, *run.best)))
+    if not found:
+        return None
+    said = [str(run.config["optimized_metric"]) for run in runs if run.config and run.config.get("optimized_metric")]
+    monitors = [(monitor, which) for run in runs for monitor, which in _monitors(run)]
+    wanted = [name] if name is not None else [*_by_count(said), *_by_count(monitor for monitor, _ in monitors)]
+    wanted = wanted or [min(found, key=lambda tag: (not tag.startswith("val/"), tag))]
+    tag = next((one for one in wanted if one in found), None)
+    if tag is None:
+        problem = "no run has this metric" + (", which their configs name" if name is None else "")
+        near = nearest(wanted[0], found)
+        raise ConfigError(Mistake("--metric", problem, wanted[0], tuple(sorted(found)), near, "name one of these"))
+    same = _by_count(which for monitor, which in monitors if monitor == tag)
+    alike = _by_count(which for monitor, which in monitors if monitor.rpartition("/")[2] == tag.rpartition("/")[2])
+    by_name: Mode = "min" if falls(tag) else "max"
+    return Metric(tag, mode or [*same, *alike, by_name][0])
+
+
+def _monitors(run: Run) -> Iterator[tuple[str, Mode]]:
+    """What the run's callbacks go by, each with its mode."""
+    config = run.config or {}
+    for key, value in config.items():
+        if key.startswith("callbacks.") and key.endswith(".monitor") and isinstance(value, str):
+            mode = config.get(f"{key.removesuffix('monitor')}mode")
+            if mode == "min" or mode == "max":
+                yield value, mode
+
+
+def _by_count(values: Iterable[_T]) -> list[_T]:
+    """The different ones, the most frequent first."""
+    return [value for value, _ in Counter(values).most_common()]

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lit_optim as lo
+from lit_optim.runs.metric import Metric, falls, metric_of
+from lit_optim.runs.reading import Run
+
+
+def run(*tags: str, optimized: str | None = "val/acc", **config: Any) -> Run:
+    whole = {"optimized_metric": optimized, **{key.replace("__", "."): value for key, value in config.items()}}
+    return Run(Path("run"), "finished", whole, {}, dict.fromkeys(tags, 0.5))
+
+
+def monitor(tag: str, mode: str) -> dict[str, str]:
+    return {"callbacks__checkpoint__monitor": tag, "callbacks__checkpoint__mode": mode}
+
+
+@pytest.mark.parametrize(
+    ("tag", "down"),
+    [("val/loss", True), ("loss", True), ("val/Loss", True), ("test/error", True), ("val/acc", False), ("f1", False)],
+)
+def test_a_name_says_whether_less_is_better(tag: str, down: bool) -> None:
+    assert falls(tag) == down
+
+
+def test_it_is_what_most_of_the_runs_optimize_and_have() -> None:
+    runs = [run("val/acc", "test/acc", optimized=tag) for tag in ("test/acc", "val/acc", "test/acc")]
+    assert metric_of(runs) == Metric("test/acc", "max")
+    assert metric_of([*runs, *[run("val/acc", optimized="never/logged")] * 9]) == Metric("test/acc", "max")
+
+
+def test_it_is_what_the_checkpoints_go_by_where_no_run_has_that() -> None:
+    runs = [run("val/loss", "val/mae", **monitor("val/mae", "min"))]
+    assert metric_of(runs) == Metric("val/mae", "min")
+
+
+@pytest.mark.parametrize(
+    ("tag", "config", "mode"),
+    [
+        ("val/loss", {}, "min"),
+        ("val/acc", {}, "max"),
+        ("val/mae", {}, "max"),
+        ("val/mae", monitor("val/mae", "min"), "min"),
+        ("val/loss", monitor("val/loss", "max"), "max"),
+        ("test/mae", monitor("val/mae", "min"), "min"),
+        ("val/acc", monitor("val/mae", "min"), "max"),
+        ("val/acc", monitor("val/acc", "sideways"), "max"),
+        ("val/acc", {"callbacks__checkpoint__monitor": None, "callbacks__checkpoint__mode": "min"}, "max"),
+    ],
+)
+def test_the_mode_is_the_checkpoints_or_the_names(tag: str, config: dict[str, str], mode: str) -> None:
+    assert metric_of([run(tag, **config)], tag) == Metric(tag, mode)
+    for asked in ("min", "max"):
+        assert metric_of([run(tag, **config)], tag, asked) == Metric(tag, asked)
+
+
+def test_the_monitor_of_the_metric_itself_goes_before_that_of_another_stage() -> None:
+    runs = [run("val/mae", "test/mae", **monitor("test/mae", "max")) for _ in range(3)]
+    runs.append(run("val/mae", **monitor("val/mae", "min")))
+    assert metric_of(runs, "val/mae") == Metric("val/mae", "min")
+
+
+def test_a_metric_that_no_run_has_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(lo.ConfigError) as refusal:
+        metric_of([run("val/loss", "test/acc"), run("val/acc")], "val/ac")
+    assert str(refusal.value).splitlines() == [
+        "--metric: no run has this metric",
+        "    given:   val/ac",
+        "    allowed: test/acc, val/acc, val/loss",
+        "    nearest: val/acc",
+        "    fix:     name one of these",
+    ]
+    with pytest.raises(lo.ConfigError, match=r"no run has this metric, which their configs name\n    given:   val/acc"):
+        metric_of([run("val/mae")])
+
+
+def test_where_no_config_says_anything_it_is_the_first_of_validation() -> None:
+    assert metric_of([run("test/acc", "val/mae", "val/loss", optimized=None)]) == Metric("val/loss", "min")
+    assert metric_of([Run(Path("a"), "unreadable", final={"test/acc": 0.5})]) == Metric("test/acc", "max")
+
+
+def test_without_any_metric_there_is_none_to_compare_by() -> None:
+    assert metric_of([run(), Run(Path("a"), "empty")], "val/acc") is None
+
+
+@given(st.lists(st.floats(allow_nan=False), min_size=1))
+def test_the_best_is_the_lowest_or_the_highest(values: list[float]) -> None:
+    assert Metric("a", "min").better(values) == min(values)
+    assert Metric("a", "max").better(values) == max(values)
+
+
+def test_a_run_keeps_the_best_of_the_names_mode() -> None:
+    kept = {(tag, mode): Metric(tag, mode).is_kept for tag in ("val/loss", "val/mae") for mode in ("min", "max")}
+    assert [one for one, is_kept in kept.items() if is_kept] == [("val/loss", "min"), ("val/mae", "max")]
