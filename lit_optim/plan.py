@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError, nearest
+from lit_optim.lr_scaling import LrScaling
 from lit_optim.schedules import Curve, Schedule
 from lit_optim.targets import instantiate
 
@@ -81,6 +82,7 @@ class Plan:
         warnings: What is legal but suspicious.
         arguments: By class, what it is constructed with beside the hyperparameters of its groups.
         execution: By class, how its steps are computed (``fused``, ``foreach``, …); outside of the hash.
+        lr_scaling: What the learning rates were scaled by, where they were: the groups hold the scaled ones.
     """
 
     groups: tuple[Group, ...]
@@ -93,6 +95,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     execution: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lr_scaling: LrScaling | None = None
 
     def group(self, name: str) -> Group:
         """The group of that name, or the one group of the rule of that name.
@@ -196,6 +199,7 @@ class Plan:
                 warnings=tuple(data["warnings"]),
                 arguments={name: _tuples(of_class) for name, of_class in data["arguments"].items()},
                 execution=data["execution"],
+                lr_scaling=LrScaling(**data["lr_scaling"]) if "lr_scaling" in data else None,
             )
             if data["hash"] != plan.hash:
                 raise ValueError(f"its hash is {data['hash']}, its content's {plan.hash}")
@@ -222,6 +226,8 @@ class Plan:
         data = asdict(self)
         if not self.horizon.epoch_steps:
             del data["horizon"]["epoch_steps"]
+        if self.lr_scaling is None:
+            del data["lr_scaling"]
         return data
 
 

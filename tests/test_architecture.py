@@ -14,7 +14,7 @@ PACKAGE = Path(lo.__file__).parent
 ROWS = [
     {"errors"},
     {"durations"},
-    {"schedules", "matches", "names"},
+    {"schedules", "matches", "names", "lr_scaling"},
     {"targets"},
     {"rules"},
     {"recipe"},

@@ -21,6 +21,7 @@ from torch import nn
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RecipeError, nearest
 from lit_optim.integration.classifier import LitClassifier
 from lit_optim.integration.module import attach
+from lit_optim.lr_scaling import SIZE, WAY
 from lit_optim.recipe import Recipe
 from lit_optim.targets import callee_of, instantiate, parameters_of
 
@@ -74,8 +75,8 @@ def seed_of(config: DictConfig) -> None:
 
 
 def read_recipe(config: DictConfig) -> tuple[Recipe, tuple[Mistake, ...]]:
-    """The recipe that the config groups ``optimizer``, ``rules`` and ``schedule`` make, and what is wrong with it."""
-    parts: dict[str, Any] = {}
+    """The recipe that ``optimizer``, ``rules``, ``schedule`` and the batch size make, and what is wrong with it."""
+    parts: dict[str, Any] = {key: OmegaConf.select(config, key) for key in (SIZE, WAY)}
     mistakes: list[Mistake] = []
     for part in ("optimizer", "rules", "schedule"):
         try:
