@@ -103,7 +103,9 @@ def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_opt
     assert config.trainer.max_epochs == 4
     assert config.rules.head.lr == 0.02
     assert config.ckpt is None
-    assert lit_optim_("resume", "run", "trainer.max_epochs=5").code == 0
+    ended = lit_optim_("resume", "run", "trainer.max_epochs=5", "lr_batch_size=32")
+    assert ended.code == 0
+    assert "learning rates: scaled none → × 2: global batch 64 / lr_batch_size 32 (linear)" in ended.out
     assert OmegaConf.load(run / ".hydra" / "config.yaml").rules.head.lr == 0.02
     assert metrics(run)["steps"] == 60
     assert len(metrics(run)["continued"]) == 2
