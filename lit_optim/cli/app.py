@@ -9,9 +9,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -21,10 +22,11 @@ from hydra.errors import (
 )
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
 from lit_optim.cli.project import allowed_factories
+from lit_optim.cli.top_level import check_top_level
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
 from lit_optim.targets import allowing
 
@@ -105,9 +107,14 @@ def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         sys.argv = typed  # Lightning starts its processes with it
         _restore(asked_for_traceback)
         try:
+            warnings = check_top_level(config, cast("DictConfig", HydraConfig.instance().cfg))
+            if warnings and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+                print("lit-optim: warning", *warnings, sep="\n", file=sys.stderr)
             return task(config)
         except LitOptimError as error:
             report(error)
+        except InterpolationResolutionError as error:
+            report(ConfigError(_unresolved(error)))
         except SystemExit as stop:
             raise _Ended(stop) from stop  # whatever its code, the run did not come to its end
         except BrokenPipeError:
@@ -223,7 +230,7 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
     except (HydraException, OmegaConfBaseException):
         siblings = ()
     problem = "there is no such key or config group" if isinstance(error, ConfigCompositionException) else message
-    remedy = f"correct the name; +{key}=… adds a key that the config lacks"
+    remedy = "correct the name" + (f"; +{key}=… adds a key that the config lacks" if "." in key else "")
     return Mistake(key, problem, given, siblings, nearest(key.rpartition(".")[2], siblings), remedy)
 
 
@@ -239,6 +246,10 @@ def _names_beside(key: str, arguments: Sequence[str]) -> tuple[str, ...]:
         config = hydra.compose(_HYDRA["config_name"], overrides=others)
     parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
     return tuple(map(str, parent)) if isinstance(parent, DictConfig) else ()
+
+
+def _unresolved(error: InterpolationResolutionError) -> Mistake:
+    return Mistake(str(error.full_key or "config"), _first_line(error), remedy="mend the interpolation")
 
 
 def _first_line(error: Exception) -> str:
