@@ -78,7 +78,9 @@ def _suggesting(known: Mapping[str, str], other: str, **limits: Any) -> _Node:
 
 
 _LENGTHS = '500 or "500steps" (optimizer steps), "2epochs", or "5%" of the run'
-_DURATION = _form(_LENGTHS, "integer", r"([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(steps?|epochs?|%)", minimum=0)
+_DURATION = _form(
+    _LENGTHS, "integer", r"(([0-9]+(\.0*)?|\.0+)\s*steps?|([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(epochs?|%))", minimum=0
+)
 _COUNT = _form('a number, or a comparison such as "<=1"', "integer", r"(<=|>=|<|>|==)?\s*[0-9]+", minimum=0)
 _BOOLEAN = _form("true or false", "boolean")
 _NUMBER = _form("a number", "number")

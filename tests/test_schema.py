@@ -223,7 +223,7 @@ def test_an_argument_is_said_as_its_class_says_it() -> None:
         '500 or "500steps" (optimizer steps), "2epochs", or "5%" of the run.',
         "type": ["integer", "string"],
         "minimum": 0,
-        "pattern": r"^\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(steps?|epochs?|%)\s*$|\$\{.+\}",
+        "pattern": r"^\s*(([0-9]+(\.0*)?|\.0+)\s*steps?|([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(epochs?|%))\s*$|\$\{.+\}",
         "patternErrorMessage": 'Expected 500 or "500steps" (optimizer steps), "2epochs", or "5%" of the run.',
         "default": "5%",
     }
@@ -498,6 +498,9 @@ printable = st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S",
 @example("5")
 @example(".5 epochs")
 @example("5.%")
+@example("5.0steps")
+@example("5.01steps")
+@example(".0 steps")
 @example("steps")
 def test_a_duration_is_what_the_reader_takes_for_one(duration: int | str) -> None:
     refused = refusals(with_rule({"match": "x", "freeze_until": duration}))

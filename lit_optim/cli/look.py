@@ -55,6 +55,8 @@ class _Refusals:
             mistakes: dict[Mistake, None] = {}
             for error in self.errors:
                 mistakes |= dict.fromkeys(error.mistakes)
+            seeds = [mistake.given for mistake in mistakes if mistake.key == "seed"]  # which data.seed follows
+            mistakes = {one: None for one in mistakes if one.key != "data.seed" or one.given not in seeds}
             kind = type(self.errors[0]) if len({*map(type, self.errors)}) == 1 else PlanError
             raise kind(*mistakes) from self.errors[0]
 
