@@ -23,6 +23,7 @@ from lit_optim.durations import Duration, Horizon, steps_of
 from lit_optim.errors import Mistake, PlanError
 from lit_optim.execution import argument_mistakes, arguments_of, by_class, execution_of
 from lit_optim.grouping import few, merge, to_group
+from lit_optim.idle import idle_rules
 from lit_optim.lr_scaling import SIZE
 from lit_optim.matching import Matching
 from lit_optim.plan import FROZEN, Plan
@@ -111,7 +112,6 @@ class Planner:
         if not self.merged:
             return None
         entries = self.matching.index.entries
-        groups_of_rules = self._groups_of_rules()
         frozen = [
             entry for entry, settled in zip(entries, self.ends, strict=True) if settled is None or settled.is_frozen
         ]
@@ -126,9 +126,9 @@ class Planner:
                 if settled is not None and settled.is_frozen and settled.freeze is not None
             },
             tied={name: entry.name for entry in entries for name in entry.names[1:]},
-            rules=groups_of_rules,
+            rules=self._groups_of_rules(),
             warnings=(
-                *self._idle_rules(groups_of_rules),
+                *self._idle_rules(),
                 *warnings_of(self.merged, self.horizon, self.matching.index, self.cascade.lr_factor),
             ),
             arguments=arguments_of(self.merged, self.cascade.classes),
@@ -281,18 +281,12 @@ class Planner:
                 ended[settled.freeze.rule.name].add(FROZEN)
         return {name: tuple(sorted(groups, key=order.__getitem__)) for name, groups in ended.items()}
 
-    def _idle_rules(self, groups: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-        at_work: set[str] = set()
-        for settled in {id(settled): settled for settled in self.ends if settled is not None}.values():
-            if settled.is_frozen and settled.freeze is not None:
-                at_work.add(settled.freeze.rule.name)
-            else:
-                at_work |= settled.shaped_by
-        for rule in self.recipe.rules:
-            if rule.name not in at_work:
-                frozen = not groups[rule.name]
-                why = "all that it matches is frozen" if frozen else "later rules override all that it sets"
-                yield f"{rule.key}: it changes nothing, since {why}; remove it ({rule.key}=null), or move it down"
+    def _idle_rules(self) -> Iterator[str]:
+        """See `idle_rules`; what would be wrong without a rule is nobody's mistake."""
+        told = len(self.mistakes)
+        matching = dict.fromkeys(itertools.compress(self.matching.rules_of, self._trainable))
+        yield from idle_rules(self.recipe, matching, self._settle, self.cascade.classes)
+        del self.mistakes[told:]
 
     def _note(self, key: str, problem: str, **more: Any) -> None:
         self.mistakes.append(Mistake(key, problem, **more))

@@ -31,7 +31,7 @@ ROWS = [
     {"cascade", "state_types"},
     {"grouping"},
     {"execution"},
-    {"matching", "checks", "advice"},
+    {"matching", "checks", "advice", "idle"},
     {"planner"},
     {"figure", "sweep_figure"},
     {"render", "explain"},
