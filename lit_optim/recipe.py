@@ -103,6 +103,9 @@ def _plain(config: Any) -> Any:
         if not OmegaConf.is_config(config):
             config = OmegaConf.create(dict(config)) if isinstance(config, Mapping) else config
         return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    except UnicodeDecodeError as error:
+        problem = f"this file is not text in UTF-8: {error.reason} at byte {error.start}"
+        raise RecipeError(Mistake("recipe", problem, given=str(config), remedy="save it as UTF-8")) from error
     except (YAMLError, OSError) as error:  # OmegaConf raises the latter for a file that holds a bare value
         problem = f"this is not a recipe in YAML: {' '.join(str(error).split())}"
         raise RecipeError(Mistake("recipe", problem, given=str(config), remedy="mend the file")) from error

@@ -178,6 +178,10 @@ def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
         translated = ConfigError(Mistake(group or "config", problem, choice, options, nearest(choice, options), remedy))
     elif isinstance(error, OSError) and not isinstance(error, HydraException):
         translated = unwritable(error)
+    elif isinstance(error, UnicodeDecodeError):  # which doesn't say of which file
+        line = error.object[: error.start].splitlines(keepends=True)[-1:]
+        problem, near = f"a config file is not text in UTF-8: {error.reason}", b"".join(line).decode()
+        translated = ConfigError(Mistake("config", problem, f"after {near!r}", remedy="save it as UTF-8"))
     elif isinstance(error, OverrideParseException):
         typed = next((one for one in arguments if f"++{one}" == error.override), str(error.override))
         name, _, value = typed.partition("=")

@@ -98,7 +98,7 @@ class _Before:
             config = OmegaConf.load(settings / "config.yaml")
             overrides = OmegaConf.to_container(OmegaConf.load(settings / "overrides.yaml"))
             hydra = OmegaConf.load(settings / "hydra.yaml")
-        except (OSError, YAMLError, OmegaConfBaseException) as error:
+        except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
             problem = f"its settings can't be read: {' '.join(str(error).split())}"
             raise RunError(Mistake("FOLDER", problem, str(settings), remedy="restore the files in it")) from error
         if not isinstance(config, DictConfig) or not isinstance(overrides, list):
