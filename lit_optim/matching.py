@@ -133,6 +133,10 @@ def _claims(rule: Rule) -> dict[str, Any]:
     claims |= {f"multiply.{name}": factor for name, factor in rule.multiply.items()}
     claims |= {f"schedule.{name}": node for name, node in rule.schedule.items()}
     freezes = rule.freeze if rule.freeze is not None else rule.freeze_until
-    others = {"optimizer": rule.optimizer, "freeze": freezes, "layer_decay": rule.layer_decay}
-    others["clip_norm"] = rule.clip_norm
+    others = {
+        "optimizer": rule.optimizer,
+        "freeze": freezes,
+        "layer_decay": rule.layer_decay,
+        "clip_norm": rule.clip_norm,
+    }
     return claims | {name: value for name, value in others.items() if value is not None}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,12 +18,12 @@ from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError, nearest
 from lit_optim.lr_scaling import LrScaling
 from lit_optim.schedules import Curve, Schedule
-from lit_optim.targets import instantiate
+from lit_optim.targets import dotted_name, instantiate
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["FROZEN", "Group", "Plan", "Span", "canonical", "span"]
+__all__ = ["FROZEN", "Group", "Plan", "Span", "bind", "canonical", "span"]
 
 _FORMAT = 3  # of the JSON form; a reader refuses others
 FROZEN = "frozen"
@@ -153,10 +155,11 @@ class Plan:
 
     def bound(self, group: Group) -> dict[str, Curve]:
         """The curves of a group's scheduled hyperparameters: functions from the step to the value."""
-        return {
-            name: instantiate(node, (Schedule,), f"schedule.{name}").curve(group.hyperparameters[name], self.horizon)
-            for name, node in group.schedules.items()
-        }
+        curves = {}
+        for name, node in group.schedules.items():
+            schedule: Schedule = instantiate(node, (Schedule,), f"schedule.{name}")
+            curves[name] = bind(schedule, group.hyperparameters[name], self.horizon, f"schedule.{name}._target_")
+        return curves
 
     def spans(self, group: Group) -> dict[str, Span]:
         """Start, extremes and end of each scheduled hyperparameter; of a run without an end, the start only."""
@@ -229,6 +232,32 @@ class Plan:
         if self.lr_scaling is None:
             del data["lr_scaling"]
         return data
+
+
+def bind(schedule: Schedule, start: float, horizon: Horizon, key: str = "_target_") -> Curve:
+    """A schedule's curve, held to finite numbers: whatever kind of real number it gives becomes a float.
+
+    The curve raises a PlanError, which names the class, the step and the value, where it gives anything else.
+
+    Args:
+        schedule: May be a user's own.
+        start: The group's own value.
+        horizon: The run.
+        key: The config key of the class, for the message.
+    """
+    curve = schedule.curve(start, horizon)
+
+    def value(step: int) -> float:
+        found: object = curve(step)
+        if type(found) is float or (isinstance(found, numbers.Real) and not isinstance(found, bool)):
+            number = float(found)
+            if math.isfinite(number):
+                return number
+        problem = f"{dotted_name(type(schedule))} gives no finite number at step {step:,}"
+        remedy = "let its curve() return a function from the step to a float"
+        raise PlanError(Mistake(key, problem, given=repr(found), remedy=remedy))
+
+    return value
 
 
 def span(curve: Curve, horizon: Horizon) -> Span:
