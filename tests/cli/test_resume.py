@@ -150,6 +150,8 @@ def test_processes_that_lightning_starts_find_the_folder_from_where_the_run_bega
     [
         (("resume", "rnu"), "FOLDER: no such folder"),
         (("resume", "."), "FOLDER: this is not the folder of a run"),
+        (("resume", "-m", "run", "seed=1,2"), "--multirun: resume goes on with one run, and is no sweep"),
+        (("resume", "run", "--multirun"), "resume each run by itself"),
         (("resume",), "lit-optim resume: the folder of one run is needed"),
         (("resume", "run"), "FOLDER: it stands at step 36 of a run of 36: nothing is left to train"),
         (("resume", "run", "trainer.max_epochs=4", "optimizer.lrr=1"), "torch.optim.AdamW has no hyperparameter 'lrr'"),
