@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from lit_optim.durations import Horizon
 from lit_optim.grouping import Merged, few
 from lit_optim.hyperparameters import replaced, value_at
+from lit_optim.lr_scaling import SIZE
+from lit_optim.plan import span
 from lit_optim.schedules import Curve, Schedule
 from lit_optim.selection import ParameterIndex
 from lit_optim.targets import instantiate
@@ -18,13 +22,16 @@ _SCANNED = 10_000  # strides in which a curve is gone through
 _TINY = 0.01  # of every other group's learning rate
 
 
-def warnings_of(merged: Sequence[Merged], horizon: Horizon, index: ParameterIndex) -> Iterator[str]:
+def warnings_of(
+    merged: Sequence[Merged], horizon: Horizon, index: ParameterIndex, lr_factor: float = 1.0
+) -> Iterator[str]:
     """Everything suspicious about the groups of a plan, each as ``config key: what; what to do``.
 
     Args:
         merged: The groups, with names and spans.
         horizon: The run.
         index: The model.
+        lr_factor: What the batch size has multiplied every learning rate by.
     """
     yield from _lifted_zeros(merged)
     yield from _decayed_norms(merged, index)
@@ -32,6 +39,8 @@ def warnings_of(merged: Sequence[Merged], horizon: Horizon, index: ParameterInde
     yield from _nesterov_without_momentum(merged)
     yield from _tiny_rates(merged)
     yield from _early_zeros(merged, horizon)
+    if lr_factor != 1:
+        yield from _unscaled_rates(merged, horizon, lr_factor)
 
 
 def _lifted_zeros(merged: Sequence[Merged]) -> Iterator[str]:
@@ -118,6 +127,26 @@ def _early_zeros(merged: Sequence[Merged], horizon: Horizon) -> Iterator[str]:
                 f"{key}: lr is 0 from step {zero:,} of {total:,} on, so the last {100 * (total - zero) // total}% of "
                 "the run train nothing; lengthen the schedule, or shorten the run"
             )
+
+
+def _unscaled_rates(merged: Sequence[Merged], horizon: Horizon, factor: float) -> Iterator[str]:
+    """Schedules that take a learning rate to a value of their own, whatever the group starts from."""
+    seen: set[str] = set()
+    for one in merged:
+        key, start = one.settled.schedule_origins.get("lr", ""), one.settled.hyperparameters.get("lr")
+        if "lr" not in one.spans or not start or key in seen:
+            continue
+        seen.add(key)
+        schedule: Schedule = instantiate(one.settled.schedules["lr"], (Schedule,), key)
+        with suppress(Exception):  # a curve of the user's may refuse any other start
+            unscaled = span(schedule.curve(start / factor, horizon), horizon)
+            close = 1e-9 * max(map(abs, one.spans["lr"]))
+            pairs = zip(unscaled, one.spans["lr"], strict=True)
+            if not all(math.isclose(value * factor, scaled, abs_tol=close) for value, scaled in pairs):
+                yield (
+                    f"{key}: it takes lr to values of its own, which {SIZE} (× {factor:.6g}) doesn't scale; "
+                    "final_factor in place of final_value, or factors in place of values, moves with the rest"
+                )
 
 
 def _zero_from(curve: Curve, total: int) -> int:

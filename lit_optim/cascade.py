@@ -12,6 +12,7 @@ from lit_optim.classes import DEFAULT, Classes, tuples
 from lit_optim.durations import Duration
 from lit_optim.errors import Mistake, nearest
 from lit_optim.hyperparameters import numbers_in, place_of
+from lit_optim.lr_scaling import SIZE
 from lit_optim.plan import canonical
 from lit_optim.recipe import Recipe
 from lit_optim.rules import Rule
@@ -83,15 +84,22 @@ class Settled:
 
 
 class Cascade:
-    """Settles rules over a recipe's defaults; what is wrong on the way is added to ``mistakes``."""
+    """Settles rules over a recipe's defaults; what is wrong on the way is added to ``mistakes``.
 
-    def __init__(self, recipe: Recipe, mistakes: list[Mistake]) -> None:
+    Args:
+        recipe: What the user wrote.
+        mistakes: Gets what is wrong.
+        lr_factor: What every learning rate is multiplied by in the end.
+    """
+
+    def __init__(self, recipe: Recipe, mistakes: list[Mistake], lr_factor: float = 1.0) -> None:
         self.recipe = recipe
         self.mistakes = mistakes
+        self.lr_factor = lr_factor
         self.classes = Classes(recipe, mistakes)
 
     def settle(self, rules: Sequence[Rule]) -> Settled | None:
-        """Class and absolute values first, a later rule winning; then every ``multiply``; then schedules.
+        """Class and absolute values first, a later rule winning; then every ``multiply``, and the batch size's factor.
 
         Args:
             rules: Those that match, in the recipe's order.
@@ -120,6 +128,8 @@ class Cascade:
             for name, factor in rule.multiply.items():
                 self._multiply(values, name, factor, f"{rule.key}.multiply.{name}", traits)
                 shaped.add(rule.name)
+        if self.lr_factor != 1 and "lr" in values:
+            self._multiply(values, "lr", self.lr_factor, SIZE, traits)
         schedules, schedule_origins = self._schedules(rules, values, traits)
         shaped |= {rule.name for rule in rules if rule.schedule}
         on_freezing = [rule for rule in rules if rule.freeze is not None or rule.freeze_until is not None]

@@ -12,7 +12,7 @@ from lit_optim.errors import ConfigError, LitOptimError, Mistake
 from lit_optim.execution import by_class, sparse_mistakes
 from lit_optim.grouping import Merged, few
 from lit_optim.hyperparameters import numbers_in, replaced, value_at
-from lit_optim.plan import Span, span
+from lit_optim.plan import Span, bind, span
 from lit_optim.recipe import Recipe
 from lit_optim.schedules import Schedule
 from lit_optim.selection import Entry, ParameterIndex
@@ -143,7 +143,7 @@ def bound_mistakes(
     except ConfigError as error:
         return list(error.mistakes), None
     try:
-        return [], span(schedule.curve(start, horizon), horizon)
+        return [], span(bind(schedule, start, horizon), horizon)
     except LitOptimError as error:
         return [mistake.under(key) for mistake in error.mistakes], None
     except Exception as error:  # whatever a curve of the user's may raise

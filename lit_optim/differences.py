@@ -19,6 +19,7 @@ def differences(old: Plan, new: Plan) -> Iterator[str]:
     for name in ("total_steps", "steps_per_epoch", "global_batch"):
         yield from _change(f"horizon: {name}", getattr(old.horizon, name), getattr(new.horizon, name))
     yield from _change("horizon: steps of later epochs", later_epochs(old.horizon), later_epochs(new.horizon))
+    yield from _change("learning rates: scaled", *(_scaling(plan) for plan in (old, new)))
     groups, others = ({group.name: group for group in plan.groups} for plan in (old, new))
     yield from (f"{name}: group removed" for name in groups if name not in others)
     yield from (f"{name}: group added, {_text(group)}" for name, group in others.items() if name not in groups)
@@ -34,6 +35,10 @@ def differences(old: Plan, new: Plan) -> Iterator[str]:
         yield from _change(f"rules.{name}: shapes", old.rules.get(name), new.rules.get(name))
     if [*old.rules] != [*new.rules] and {*old.rules} == {*new.rules}:
         yield f"rules: their order {', '.join(old.rules)} → {', '.join(new.rules)}"
+
+
+def _scaling(plan: Plan) -> str | None:
+    return None if plan.lr_scaling is None else plan.lr_scaling.told(plan.horizon.global_batch)
 
 
 def _moves(old: Plan, new: Plan) -> Iterator[str]:

@@ -221,8 +221,11 @@ def malformed(duration: object, key: str) -> Mistake | None:
     elif isinstance(duration, float) and 0 < duration <= 1:
         remedy = f"write {duration * 100:g}% for that share of the run"
     elif isinstance(duration, str):
-        if _PATTERN.fullmatch(duration.strip()):
-            return None
+        match = _PATTERN.fullmatch(duration.strip())
+        if match is not None:
+            if not match["unit"].startswith("step") or not match["amount"].partition(".")[2].strip("0"):
+                return None
+            remedy = "write a whole number of steps"
         if duration.strip().isdigit():
             remedy = f"write {duration.strip()} without quotes, or {duration.strip()}steps"
     return Mistake(key, "this is not a length of training", given=repr(duration), allowed=_FORMS, remedy=remedy)

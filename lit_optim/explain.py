@@ -11,6 +11,7 @@ from torch import nn
 from lit_optim.cascade import Settled
 from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError, nearest
+from lit_optim.lr_scaling import SIZE
 from lit_optim.planner import Planner, make_plan
 from lit_optim.recipe import Recipe
 from lit_optim.rules import Rule
@@ -45,13 +46,18 @@ def explain(model: nn.Module, recipe: Recipe, horizon: Horizon, name: str) -> st
     if settled is None:
         lines.append("The model itself has frozen it (requires_grad=False): no rule applies.")
         return "\n".join(lines)
-    lines += ["", "What was said of it, from top to bottom:", *_aligned(_told(recipe, rules, settled)), ""]
+    lines += [
+        "",
+        "What was said of it, from top to bottom:",
+        *_aligned(_told(recipe, rules, settled, horizon.global_batch)),
+        "",
+    ]
     if settled.freeze is not None and settled.is_frozen:
         lines.append(f"What stands: it is frozen for the whole run ({settled.freeze.rule.key}.freeze)")
         return "\n".join(lines)
     group = next(group for group in plan.groups if entry.name in group.parameters)
     lines.append(f"What stands: group {group.name} of {group.optimizer}")
-    lines += _aligned(_standing(settled, rules))
+    lines += _aligned(_standing(settled, rules, recipe.lr_scaling is not None))
     return "\n".join(lines)
 
 
@@ -83,12 +89,14 @@ def _header(entry: Entry, index: ParameterIndex) -> str:
     return f"{entry.name}: of {owners}{''.join(f' ({kind})' for kind in kinds)}, {shape}{tied}"
 
 
-def _told(recipe: Recipe, rules: list[Rule], settled: Settled) -> Iterator[tuple[str, str, str]]:
+def _told(recipe: Recipe, rules: list[Rule], settled: Settled, batch: int | None) -> Iterator[tuple[str, str, str]]:
     """Every statement that reached the parameter: where it stands, what it says, what became of it."""
     if recipe.optimizer is not None:
         is_chosen = settled.chosen_at == "optimizer"
         yield "optimizer", recipe.optimizer, _STANDS if is_chosen else f"overridden by {settled.chosen_at}"
     yield from _values(recipe.values, "optimizer", recipe.optimizer, settled)
+    if recipe.lr_scaling is not None and "lr" in settled.hyperparameters:
+        yield SIZE, f"{recipe.lr_scaling.batch_size:,}", f"{_STANDS}: lr {recipe.lr_scaling.told(batch)}"
     for name, node in recipe.schedule.items():
         if name in settled.hyperparameters:
             key = f"schedule.{name}"
@@ -159,10 +167,12 @@ def _scheduled(key: str, name: str, settled: Settled) -> str:
     return f"overridden by {origin}" if origin else "taken away"
 
 
-def _standing(settled: Settled, rules: list[Rule]) -> Iterator[tuple[str, str, str]]:
+def _standing(settled: Settled, rules: list[Rule], is_scaled: bool) -> Iterator[tuple[str, str, str]]:
     for name, value in settled.hyperparameters.items():
         origin = settled.origins.get(name, "the class's own default")
         factors = [f"{rule.key}.multiply.{name}" for rule in rules if name in rule.multiply]
+        if name == "lr" and is_scaled:
+            factors.append(SIZE)
         if name == "lr" and settled.layer_decay is not None:
             factors.append(f"{settled.layer_decay.key}.layer_decay")
         yield name, _text(value), " × ".join([origin, *factors])

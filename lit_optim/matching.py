@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -102,6 +103,8 @@ class Matching:
     def _check_claims(self, entry: Entry, rules: list[Rule], by_names: list[set[int]]) -> None:
         first, second = map(_claims, rules)
         twice = [what for what in first if what in second and first[what] != second[what]]
+        if not twice and (_freezes_what_is_set(first, second) or _freezes_what_is_set(second, first)):
+            twice = [*first, *second]
         if not twice:
             return
         claims = (
@@ -112,10 +115,16 @@ class Matching:
             f"{rule.key}.{what}={says[what]!r}"
             for what in twice
             for rule, says in zip(rules, (first, second), strict=True)
+            if what in says
         )
         remedy = f"exclude it from one of them, {{…, not: {entry.names[-1]}}}, or let both say the same"
         problem = f"a tied parameter is claimed two ways: {' and '.join(claims)}"
         self.mistakes.append(Mistake(f"{rules[1].key}.match", problem, given=given, remedy=remedy))
+
+
+def _freezes_what_is_set(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether one freezes for good what the other sets, which then has no effect."""
+    return one.get("freeze") is True and bool(other) and "freeze" not in other
 
 
 def _claims(rule: Rule) -> dict[str, Any]:
@@ -124,5 +133,10 @@ def _claims(rule: Rule) -> dict[str, Any]:
     claims |= {f"multiply.{name}": factor for name, factor in rule.multiply.items()}
     claims |= {f"schedule.{name}": node for name, node in rule.schedule.items()}
     freezes = rule.freeze if rule.freeze is not None else rule.freeze_until
-    others = {"optimizer": rule.optimizer, "freeze": freezes, "layer_decay": rule.layer_decay}
+    others = {
+        "optimizer": rule.optimizer,
+        "freeze": freezes,
+        "layer_decay": rule.layer_decay,
+        "clip_norm": rule.clip_norm,
+    }
     return claims | {name: value for name, value in others.items() if value is not None}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,13 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError, nearest
 from lit_optim.hyperparameters import numbers_in, place_of, value_at
+from lit_optim.lr_scaling import LrScaling
 from lit_optim.schedules import Curve, Schedule
-from lit_optim.targets import instantiate
+from lit_optim.targets import dotted_name, instantiate
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["FROZEN", "Group", "Plan", "Span", "canonical", "span"]
+__all__ = ["FROZEN", "Group", "Plan", "Span", "bind", "canonical", "span"]
 
 _FORMAT = 3  # of the JSON form; a reader refuses others
 FROZEN = "frozen"
@@ -82,6 +85,7 @@ class Plan:
         warnings: What is legal but suspicious.
         arguments: By class, what it is constructed with beside the hyperparameters of its groups.
         execution: By class, how its steps are computed (``fused``, ``foreach``, …); outside of the hash.
+        lr_scaling: What the learning rates were scaled by, where they were: the groups hold the scaled ones.
     """
 
     groups: tuple[Group, ...]
@@ -94,6 +98,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     execution: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lr_scaling: LrScaling | None = None
 
     def group(self, name: str) -> Group:
         """The group of that name, or the one group of the rule of that name.
@@ -152,12 +157,13 @@ class Plan:
 
     def bound(self, group: Group) -> dict[str, Curve]:
         """The curves of a group's scheduled hyperparameters: functions from the step to the value."""
-        return {
-            place: instantiate(node, (Schedule,), f"schedule.{place}").curve(
-                value_at(place, group.hyperparameters), self.horizon
+        curves = {}
+        for place, node in group.schedules.items():
+            schedule: Schedule = instantiate(node, (Schedule,), f"schedule.{place}")
+            curves[place] = bind(
+                schedule, value_at(place, group.hyperparameters), self.horizon, f"schedule.{place}._target_"
             )
-            for place, node in group.schedules.items()
-        }
+        return curves
 
     def spans(self, group: Group) -> dict[str, Span]:
         """Start, extremes and end of each scheduled hyperparameter; of a run without an end, the start only."""
@@ -200,6 +206,7 @@ class Plan:
                 warnings=tuple(data["warnings"]),
                 arguments={name: _tuples(of_class) for name, of_class in data["arguments"].items()},
                 execution=data["execution"],
+                lr_scaling=LrScaling(**data["lr_scaling"]) if "lr_scaling" in data else None,
             )
             if data["hash"] != plan.hash:
                 raise ValueError(f"its hash is {data['hash']}, its content's {plan.hash}")
@@ -226,7 +233,35 @@ class Plan:
         data = asdict(self)
         if not self.horizon.epoch_steps:
             del data["horizon"]["epoch_steps"]
+        if self.lr_scaling is None:
+            del data["lr_scaling"]
         return data
+
+
+def bind(schedule: Schedule, start: float, horizon: Horizon, key: str = "_target_") -> Curve:
+    """A schedule's curve, held to finite numbers: whatever kind of real number it gives becomes a float.
+
+    The curve raises a PlanError, which names the class, the step and the value, where it gives anything else.
+
+    Args:
+        schedule: May be a user's own.
+        start: The group's own value.
+        horizon: The run.
+        key: The config key of the class, for the message.
+    """
+    curve = schedule.curve(start, horizon)
+
+    def value(step: int) -> float:
+        found: object = curve(step)
+        if type(found) is float or (isinstance(found, numbers.Real) and not isinstance(found, bool)):
+            number = float(found)
+            if math.isfinite(number):
+                return number
+        problem = f"{dotted_name(type(schedule))} gives no finite number at step {step:,}"
+        remedy = "let its curve() return a function from the step to a float"
+        raise PlanError(Mistake(key, problem, given=repr(found), remedy=remedy))
+
+    return value
 
 
 def span(curve: Curve, horizon: Horizon) -> Span:

@@ -24,6 +24,8 @@ from lit_optim.errors import Mistake, PlanError
 from lit_optim.execution import argument_mistakes, arguments_of, by_class, execution_of
 from lit_optim.grouping import few, merge, to_group
 from lit_optim.hyperparameters import place_of
+from lit_optim.idle import idle_rules
+from lit_optim.lr_scaling import SIZE
 from lit_optim.matching import Matching
 from lit_optim.plan import FROZEN, Plan
 from lit_optim.recipe import Recipe
@@ -87,7 +89,7 @@ class Planner:
         self.horizon = horizon
         self.mistakes: list[Mistake] = []
         self.matching = Matching(model, recipe, self.mistakes)
-        self.cascade = Cascade(recipe, self.mistakes)
+        self.cascade = Cascade(recipe, self.mistakes, self._lr_factor())
         self._settled: dict[tuple[int, ...], Settled | None] = {}
         self._at_depth: dict[tuple[tuple[int, ...], int], Settled] = {}
         self._last_layers: dict[str, int] = {}
@@ -111,7 +113,6 @@ class Planner:
         if not self.merged:
             return None
         entries = self.matching.index.entries
-        groups_of_rules = self._groups_of_rules()
         frozen = [
             entry for entry, settled in zip(entries, self.ends, strict=True) if settled is None or settled.is_frozen
         ]
@@ -126,11 +127,30 @@ class Planner:
                 if settled is not None and settled.is_frozen and settled.freeze is not None
             },
             tied={name: entry.name for entry in entries for name in entry.names[1:]},
-            rules=groups_of_rules,
-            warnings=(*self._idle_rules(groups_of_rules), *warnings_of(self.merged, self.horizon, self.matching.index)),
+            rules=self._groups_of_rules(),
+            warnings=(
+                *self._idle_rules(),
+                *warnings_of(self.merged, self.horizon, self.matching.index, self.cascade.lr_factor),
+            ),
             arguments=arguments_of(self.merged, self.cascade.classes),
             execution=execution_of(self.merged, self.cascade.classes),
+            lr_scaling=self.recipe.lr_scaling,
         )
+
+    def _lr_factor(self) -> float:
+        """What the batch size of this run multiplies every learning rate by."""
+        scaling, batch = self.recipe.lr_scaling, self.horizon.global_batch
+        if scaling is None:
+            return 1.0
+        if batch is None:
+            problem = "how large the batches of this run are, nobody knows (or gradient accumulation changes it)"
+            remedy = (
+                "load data with a batch_size and keep trainer.accumulate_grad_batches the same all along (in Python: "
+                f"Horizon(…, global_batch=512)), or scale nothing ({SIZE}=null)"
+            )
+            self._note(SIZE, problem, given=repr(scaling.batch_size), remedy=remedy)
+            return 1.0
+        return scaling.factor(batch)
 
     def _settle(self, rules: tuple[int, ...]) -> Settled | None:
         """What these rules make of a parameter, wherever it stands; asked once for each combination."""
@@ -229,6 +249,8 @@ class Planner:
             self.mistakes += group_mistakes(one, self.recipe, self.matching.index, said)
             for name in one.settled.schedules:
                 self.mistakes += schedule_mistakes(one, name, self.horizon)
+        if self.recipe.lr_scaling and self.merged and all("lr" not in g.settled.hyperparameters for g in self.merged):
+            self._note(SIZE, "no group has a learning rate to scale", remedy=f"leave it out ({SIZE}=null)")
         self.mistakes += class_mistakes(self.merged)
         self._check_schedules()
         for groups in by_class(self.merged).values():
@@ -261,18 +283,12 @@ class Planner:
                 ended[settled.freeze.rule.name].add(FROZEN)
         return {name: tuple(sorted(groups, key=order.__getitem__)) for name, groups in ended.items()}
 
-    def _idle_rules(self, groups: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-        at_work: set[str] = set()
-        for settled in {id(settled): settled for settled in self.ends if settled is not None}.values():
-            if settled.is_frozen and settled.freeze is not None:
-                at_work.add(settled.freeze.rule.name)
-            else:
-                at_work |= settled.shaped_by
-        for rule in self.recipe.rules:
-            if rule.name not in at_work:
-                frozen = not groups[rule.name]
-                why = "all that it matches is frozen" if frozen else "later rules override all that it sets"
-                yield f"{rule.key}: it changes nothing, since {why}; remove it ({rule.key}=null), or move it down"
+    def _idle_rules(self) -> Iterator[str]:
+        """See `idle_rules`; what would be wrong without a rule is nobody's mistake."""
+        told = len(self.mistakes)
+        matching = dict.fromkeys(itertools.compress(self.matching.rules_of, self._trainable))
+        yield from idle_rules(self.recipe, matching, self._settle, self.cascade.classes)
+        del self.mistakes[told:]
 
     def _note(self, key: str, problem: str, **more: Any) -> None:
         self.mistakes.append(Mistake(key, problem, **more))

@@ -14,13 +14,14 @@ from typing import Any, TypeGuard
 
 from lit_optim.durations import Duration, malformed
 from lit_optim.errors import Mistake, RecipeError, nearest
+from lit_optim.lr_scaling import SIZE, WAY, LrScaling, read_scaling
 from lit_optim.matches import match_mistakes
 from lit_optim.rules import LayerDecay, Rule, Settings
 from lit_optim.targets import target_mistakes
 
 __all__ = ["Recipe"]
 
-_TOP_KEYS = ("optimizer", "rules", "schedule")
+_TOP_KEYS = ("optimizer", "rules", "schedule", SIZE, WAY)
 _RULE_KEYS = ("match", "multiply", "optimizer", "schedule", "freeze", "freeze_until", "layer_decay", "clip_norm")
 _LAYER_DECAY_KEYS = ("rate", "order", "min_factor")
 _RESERVED = {"default": "the group that no rule shapes", "frozen": "what no optimizer holds"}
@@ -36,12 +37,14 @@ class Recipe:
         values: Hyperparameters of the default class.
         rules: From top to bottom; later ones win.
         schedule: Schedule nodes (``_target_`` and its arguments) by hyperparameter.
+        lr_scaling: The batch size that the learning rates are written for, where they scale with that of the run.
     """
 
     optimizer: str | None
     values: Settings = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     schedule: Mapping[str, Settings] = field(default_factory=dict)
+    lr_scaling: LrScaling | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | str | Path) -> Recipe:
@@ -74,10 +77,12 @@ class Recipe:
 
     def to_config(self) -> dict[str, Any]:
         """The recipe as plain containers, such that ``Recipe.from_config(recipe.to_config()) == recipe``."""
+        scaling = self.lr_scaling
         return {
             "optimizer": None if self.optimizer is None else {"_target_": self.optimizer, **self.values},
             "rules": {rule.name: rule.to_config() for rule in self.rules},
             "schedule": {name: dict(node) for name, node in self.schedule.items()},
+            **({} if scaling is None else {SIZE: scaling.batch_size, WAY: scaling.way}),
         }
 
 
@@ -98,6 +103,9 @@ def _plain(config: Any) -> Any:
         if not OmegaConf.is_config(config):
             config = OmegaConf.create(dict(config)) if isinstance(config, Mapping) else config
         return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    except UnicodeDecodeError as error:
+        problem = f"this file is not text in UTF-8: {error.reason} at byte {error.start}"
+        raise RecipeError(Mistake("recipe", problem, given=str(config), remedy="save it as UTF-8")) from error
     except (YAMLError, OSError) as error:  # OmegaConf raises the latter for a file that holds a bare value
         problem = f"this is not a recipe in YAML: {' '.join(str(error).split())}"
         raise RecipeError(Mistake("recipe", problem, given=str(config), remedy="mend the file")) from error
@@ -124,6 +132,8 @@ class _Reader:
         chosen_by_rules = any(isinstance(rule, Mapping) and rule.get("optimizer") for rule in rules.values())
         if node.get("optimizer") is not None or not chosen_by_rules:
             optimizer, values = self._optimizer(node.get("optimizer"), "optimizer")
+        scaling, of_scaling = read_scaling(node)
+        self.mistakes += of_scaling
         return Recipe(
             optimizer=optimizer,
             values=values,
@@ -133,6 +143,7 @@ class _Reader:
                 for name, node in self._schedule(node.get("schedule"), "schedule").items()
                 if node is not None
             },
+            lr_scaling=scaling,
         )
 
     def _rule(self, name: str, node: Any) -> Rule:

@@ -149,11 +149,13 @@ def _shared_notes(
 
 
 def _notes(plan: Plan) -> Iterator[str]:
-    """How steps are computed, and who froze what is frozen."""
+    """How steps are computed, what the batch size does, and who froze what is frozen."""
     for what, said in (("made with", plan.arguments), ("execution", plan.execution)):
         told = [_of_class(name, said[name], plan) for name in _class_names(plan) if said.get(name)]
         if told:
             yield f"{what}: {'; '.join(told)}"
+    if plan.lr_scaling is not None:
+        yield f"learning rates {plan.lr_scaling.told(plan.horizon.global_batch)}"
     if plan.frozen:
         by = Counter(f"rules.{plan.frozen_by[name]}" if name in plan.frozen_by else _MODEL for name in plan.frozen)
         yield "frozen: " + ", ".join(f"{_many(count, 'tensor')} by {who}" for who, count in by.items())

@@ -78,7 +78,9 @@ def _suggesting(known: Mapping[str, str], other: str, **limits: Any) -> _Node:
 
 
 _LENGTHS = '500 or "500steps" (optimizer steps), "2epochs", or "5%" of the run'
-_DURATION = _form(_LENGTHS, "integer", r"([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(steps?|epochs?|%)", minimum=0)
+_DURATION = _form(
+    _LENGTHS, "integer", r"(([0-9]+(\.0*)?|\.0+)\s*steps?|([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(epochs?|%))", minimum=0
+)
 _COUNT = _form('a number, or a comparison such as "<=1"', "integer", r"(<=|>=|<|>|==)?\s*[0-9]+", minimum=0)
 _BOOLEAN = _form("true or false", "boolean")
 _NUMBER = _form("a number", "number")
@@ -178,6 +180,14 @@ _RULES = "Rules by name. All that match a parameter apply, from top to bottom; a
 _NAMING = "letters, digits, _ and -, no digit or - in front, and neither default nor frozen"
 _RULE_NAME = "^(?!(default|frozen)$)[A-Za-z_][A-Za-z0-9_-]*$"
 _NAMED = {**_name(f"A rule's name: {_NAMING}."), "pattern": _RULE_NAME, "patternErrorMessage": f"Expected {_NAMING}."}
+_SIZE = "The global batch that the learning rates are written for; they are scaled to that of the run. null: they stay."
+_WAY: _Node = {
+    "description": "How they are scaled: linear (by the ratio of the batches) or sqrt (by its square root).",
+    "type": ["string"],
+    "pattern": r"^(linear|sqrt)$|\$\{.+\}",
+    "patternErrorMessage": "Expected linear or sqrt.",
+    "default": "linear",
+}
 _RECIPE: _Node = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "lit-optim recipe",
@@ -187,6 +197,10 @@ _RECIPE: _Node = {
         "optimizer": _ref("optimizer", "The optimizer of all parameters for which no rule names another."),
         "rules": _by_name(_RULES, _ref("rule"), propertyNames=_NAMED),
         "schedule": _by_name("Schedules by hyperparameter, for every group that has it.", _ref("schedule")),
+        "lr_batch_size": _or_null(
+            {**_form("a whole number of at least 1", "integer", minimum=1), "description": _SIZE}
+        ),
+        "lr_batch_scaling": _or_null(_WAY),
     },
     "additionalProperties": False,
 }

@@ -116,13 +116,15 @@ def instantiate(
     return _built(call)
 
 
-def callee_of(node: Mapping[str, Any], kinds: tuple[type, ...], key: str) -> Callable[..., Any]:
+def callee_of(
+    node: Mapping[str, Any], kinds: tuple[type, ...], key: str, nested: tuple[type, ...] | None = None
+) -> Callable[..., Any]:
     """The class or the allowed factory that `instantiate` would call, its arguments not yet looked at.
 
     Raises:
         ConfigError: With every target in the node that may not be called.
     """
-    reader = _Reader(kinds)
+    reader = _Reader(kinds if nested is None else nested)
     call = reader.node(node, kinds, key, {})
     if reader.refused or call is None:
         raise ConfigError(*reader.refused)

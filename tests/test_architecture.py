@@ -14,7 +14,7 @@ PACKAGE = Path(lo.__file__).parent
 ROWS = [
     {"errors"},
     {"durations"},
-    {"schedules", "matches", "names", "hyperparameters"},
+    {"schedules", "matches", "names", "hyperparameters", "lr_scaling"},
     {"targets"},
     {"rules"},
     {"recipe"},
@@ -33,7 +33,7 @@ ROWS = [
     {"cascade", "state_types"},
     {"grouping"},
     {"execution"},
-    {"matching", "checks", "advice"},
+    {"matching", "checks", "advice", "idle"},
     {"planner"},
     {"figure", "sweep_figure", "runs_figure"},
     {"render", "explain"},

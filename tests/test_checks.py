@@ -1,12 +1,18 @@
 """Refusals that need the model: the text of each, and that all of a recipe's mistakes are told at once."""
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import lit_optim as lo
 from lit_optim.models import MLP
+from lit_optim.plan import bind
+from lit_optim.schedules import Schedule
 
 RUN = lo.Horizon(total_steps=1000, steps_per_epoch=100)
 ADAMW = {"_target_": "torch.optim.AdamW", "lr": 0.01, "weight_decay": 0.0}
@@ -293,3 +299,71 @@ def test_a_name_at_the_root_is_not_ambiguous_with_what_is_inside_of_it() -> None
     model = nn.ModuleDict({"head": nn.ModuleDict({"head": nn.Linear(2, 2), "norm": nn.LayerNorm(2)})})
     plan = lo.make_plan(model, lo.Recipe.from_config(of_rules(a={"match": "head", "lr": 0.5})), RUN)
     assert len(plan.group("a").parameters) == 4
+
+
+# --- curves of a user's own ---
+
+
+@dataclass(frozen=True)
+class Gives(Schedule):
+    """Something else from a step on."""
+
+    value: Any = None
+    kind: str = ""
+    at: int = 0
+
+    def curve(self, start: float, horizon: lo.Horizon) -> Any:
+        value = {"": self.value, "float32": np.float32(0.5), "int64": np.int64(2), "array": np.array(0.5)}.get(
+            self.kind, torch.tensor(0.5)
+        )
+        return lambda step: value if step >= self.at else start
+
+
+def moved_by(**node: Any) -> Any:
+    schedule = {"lr": {"_target_": f"{__name__}.Gives", **node}}
+    return of_rules(a={"match": "embed", "schedule": schedule})
+
+
+@pytest.mark.parametrize(
+    ("node", "number"), [({"value": 2}, 2.0), ({"kind": "float32"}, 0.5), ({"kind": "int64"}, 2.0)]
+)
+def test_whatever_real_number_a_curve_gives_is_a_float_in_the_plan_and_in_the_run(
+    node: dict[str, Any], number: float
+) -> None:
+    model = Language()
+    plan = lo.make_plan(model, lo.Recipe.from_config(moved_by(at=1, **node)), RUN)
+    assert plan.spans(plan.group("a"))["lr"].end == number
+    optimizer, scheduler = lo.build(model, plan)
+    optimizer.step()
+    scheduler.step()
+    [value] = [group["lr"] for group in optimizer.param_groups if group["name"] == "a"]
+    assert (type(value), value) == (float, number)
+
+
+@pytest.mark.parametrize(
+    ("node", "given"),
+    [
+        ({"value": "0.1"}, "'0.1'"),
+        ({"value": None}, "None"),
+        ({"value": True}, "True"),
+        ({"value": math.nan}, "nan"),
+        ({"value": math.inf}, "inf"),
+        ({"kind": "tensor"}, "tensor(0.5000)"),
+        ({"kind": "array"}, "array(0.5)"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 57])
+def test_what_is_no_finite_number_is_refused_with_the_step(node: dict[str, Any], given: str, at: int) -> None:
+    assert refused(moved_by(at=at, **node)) == [
+        f"rules.a.schedule.lr._target_: {__name__}.Gives gives no finite number at step {at}",
+        f"    given:   {given}",
+        "    fix:     let its curve() return a function from the step to a float",
+    ]
+
+
+def test_a_curve_that_fails_where_no_plan_has_looked_ends_the_run_there() -> None:
+    long = lo.Horizon(10**6)
+    curve = bind(Gives(value=math.nan, at=123_457), 0.1, long, "schedule.lr._target_")
+    assert curve(123_456) == 0.1
+    with pytest.raises(lo.PlanError, match=r"schedule\.lr\._target_: .*no finite number at step 123,457"):
+        curve(123_457)

@@ -64,6 +64,19 @@ SHORTEN = "    fix:     shorten it, write it as a percentage, or lengthen the ru
     ("duration", "horizon", "text"),
     [
         ("5%%", RUN, ["k: this is not a length of training", "    given:   '5%%'", LENGTHS, "    fix:     add a unit"]),
+        *(
+            (
+                text,
+                RUN,
+                [
+                    "k: this is not a length of training",
+                    f"    given:   {text!r}",
+                    LENGTHS,
+                    "    fix:     write a whole number of steps",
+                ],
+            )
+            for text in ("2.5steps", ".5 step")
+        ),
         (1.5, RUN, ["k: this is not a length of training", "    given:   1.5", LENGTHS, "    fix:     add a unit"]),
         (None, RUN, ["k: this is not a length of training", "    given:   None", LENGTHS, "    fix:     add a unit"]),
         (

@@ -33,12 +33,28 @@ def test_a_tied_parameter_that_is_claimed_two_ways_is_refused() -> None:
     assert planned(rules, zoo.Gpt(tied=False)).group("head").hyperparameters["lr"] == 0.3
 
 
+def test_a_tied_parameter_that_is_frozen_by_one_name_and_set_by_the_other_is_refused() -> None:
+    rules = {"body": {"match": "tokens", "freeze": True}, "head": {"match": "out", "lr": 0.3, "weight_decay": 0.1}}
+    assert refused(rules, zoo.Gpt()) == [
+        "rules.head.match: a tied parameter is claimed two ways: as tokens.weight by rules.body and as out.weight by "
+        "rules.head",
+        "    given:   rules.body.freeze=True, rules.head.lr=0.3, rules.head.weight_decay=0.1",
+        "    fix:     exclude it from one of them, {…, not: out.weight}, or let both say the same",
+    ]
+    both = {name: {**rule, "freeze": True} for name, rule in rules.items()}
+    assert planned(both, zoo.Gpt()).frozen_by["tokens.weight"] == "head"
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         ({"multiply": {"lr": 0.5}}, {"multiply": {"lr": 0.1}}),
         ({"freeze": True}, {"freeze": False}),
         ({"freeze": True}, {"freeze_until": 10}),
+        ({"freeze": True}, {"lr": 0.2}),
+        ({"multiply": {"lr": 0.2}}, {"freeze": True}),
+        ({"freeze": True}, {"clip_norm": 1.0}),
+        ({"clip_norm": 0.5}, {"clip_norm": 1.0}),
         ({"optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.3}}, {"lr": 0.2}),
         ({"schedule": {"lr": None}}, {"schedule": {"lr": {"_target_": "lit_optim.schedules.Cosine"}}}),
         ({"lr": 0.1, "optimizer": {"_target_": "torch.optim.SGD"}}, {"optimizer": {"_target_": "torch.optim.Adam"}}),
@@ -60,6 +76,8 @@ def test_whatever_it_is_that_they_set(one: dict[str, Any], other: dict[str, Any]
         {"a": {"match": "tokens", "lr": 0.2}, "b": {"match": "out", "lr": 0.2}},
         {"a": {"match": "tokens", "lr": 0.2}, "b": {"match": "out", "betas": [0.8, 0.9]}},
         {"a": {"match": "tokens", "lr": 0.2}, "b": {"match": {"ndim": 2}, "lr": 0.3}},
+        {"a": {"match": "tokens", "freeze_until": 5}, "b": {"match": "out", "lr": 0.3}},
+        {"a": {"match": "tokens", "freeze": False}, "b": {"match": "out", "lr": 0.3}},
         {"a": {"match": ["tokens", "out"], "lr": 0.2}, "b": {"match": "out", "lr": 0.3}},
         {"a": {"match": "tokens", "lr": 0.2}, "b": {"match": {"module": "linear", "not": "tokens"}, "lr": 0.3}},
     ],

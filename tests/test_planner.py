@@ -869,25 +869,6 @@ def test_a_run_without_an_end_is_planned_where_nothing_depends_on_it() -> None:
     assert not plan.horizon.is_bounded
 
 
-@pytest.mark.parametrize(
-    ("rules", "idle"),
-    [
-        ({"a": {"match": "layer.0", "lr": 0.2}, "b": {"match": "layer", "lr": 0.3}}, ["a"]),
-        ({"a": {"match": "layer.0", "lr": 0.1}}, []),
-        ({"a": {"match": "layer.0", "lr": 0.1, "momentum": 0.5}, "b": {"match": "layer", "lr": 0.3}}, []),
-        ({"a": {"match": "layer", "lr": 0.2}, "b": {"match": "layer.0", "lr": 0.3}}, []),
-        ({"a": {"match": "layer", "lr": 0.2}, "back": {"match": "layer.0", "lr": 0.1}}, []),
-        ({"a": {"match": "layer", "lr": 0.2}, "b": {"match": "layer.0", "multiply": {"lr": 0.5}}}, []),
-    ],
-)
-def test_a_rule_that_is_wholly_overridden_is_named(rules: dict[str, Any], idle: list[str]) -> None:
-    assert planned(sgd(rules=rules)).warnings == tuple(
-        f"rules.{name}: it changes nothing, since later rules override all that it sets; remove it "
-        f"(rules.{name}=null), or move it down"
-        for name in idle
-    )
-
-
 def test_a_schedule_that_lifts_a_zero_that_a_rule_sets_is_named() -> None:
     no_decay = {"no_decay": {"match": "*.bias", "weight_decay": 0.0}}
     rising = scheduled("weight_decay", "Linear", final_value=0.2)

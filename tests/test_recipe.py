@@ -451,12 +451,14 @@ def test_a_refusal_reads_like_this(config: Any, text: list[str]) -> None:
     [
         ("- 3", "a recipe is a mapping"),
         ("3", "this is not a recipe in YAML: Invalid loaded object type: int"),
+        (b"optimizer: {_target_: caf\xe9}", "this file is not text in UTF-8: invalid continuation byte at byte 25"),
+        ("x".encode("utf-16"), "this file is not text in UTF-8: invalid start byte at byte 0"),
         ("optimizer: {_target_: x", "this is not a recipe in YAML: while parsing a flow mapping"),
     ],
 )
-def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, written: str, problem: str) -> None:
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, written: str | bytes, problem: str) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text(written)
+    path.write_bytes(written if isinstance(written, bytes) else written.encode())
     with pytest.raises(lo.RecipeError) as refused:
         lo.Recipe.from_config(path)
     assert str(refused.value).startswith(f"recipe: {problem}")

@@ -82,6 +82,8 @@ schedule:
   lr: {_target_: lit_optim.schedules.Milestones, at: [10, 20steps, "50 %"], values: [0.1, 1], factors: null}
   momentum: {_target_: lit_optim.schedules.Exponential, rate: 2, every: 1 epoch, staircase: true}
   eps: null
+lr_batch_size: 256
+lr_batch_scaling: sqrt
 """
 INTERPOLATED = """
 optimizer: {_target_: torch.optim.SGD, lr: 0.1}
@@ -95,6 +97,7 @@ rules:
 schedule:
   lr: {_target_: lit_optim.schedules.Linear, final_value: "${optimizer.lr}", duration: 50%}
   momentum: {_target_: lit_optim.schedules.Exponential, every: "${schedule.lr.duration}", staircase: true}
+lr_batch_size: "${rules.a.layer_decay.rate}"
 """
 
 
@@ -222,7 +225,7 @@ def test_an_argument_is_said_as_its_class_says_it() -> None:
         '500 or "500steps" (optimizer steps), "2epochs", or "5%" of the run.',
         "type": ["integer", "string"],
         "minimum": 0,
-        "pattern": r"^\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(steps?|epochs?|%)\s*$|\$\{.+\}",
+        "pattern": r"^\s*(([0-9]+(\.0*)?|\.0+)\s*steps?|([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(epochs?|%))\s*$|\$\{.+\}",
         "patternErrorMessage": 'Expected 500 or "500steps" (optimizer steps), "2epochs", or "5%" of the run.',
         "default": "5%",
     }
@@ -428,6 +431,12 @@ REFUSED: dict[str, tuple[Any, str, str | None, str]] = {  # recipe, where, by wh
         with_rule({"match": "x", "layer_decay": {"rate": 1, "min_factor": None}}),
         "rules.a.layer_decay.min_factor", "type", "None",
     ),
+    "batch of none": ({"optimizer": {"_target_": "C"}, "lr_batch_size": 0}, "lr_batch_size", "minimum", "0"),
+    "half a sample": ({"optimizer": {"_target_": "C"}, "lr_batch_size": 1.5}, "lr_batch_size", "type", "1.5"),
+    "misspelt scaling": (
+        {"optimizer": {"_target_": "C"}, "lr_batch_size": 1, "lr_batch_scaling": "sqr"},
+        "lr_batch_scaling", "pattern", "'sqr'",
+    ),
     "schedules as a list": ({"optimizer": {"_target_": "C"}, "schedule": [1]}, "schedule", "type", "[1]"),
     "schedule as text": (
         {"optimizer": {"_target_": "C"}, "schedule": {"lr": "cosine"}},
@@ -508,6 +517,9 @@ printable = st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S",
 @example("5")
 @example(".5 epochs")
 @example("5.%")
+@example("5.0steps")
+@example("5.01steps")
+@example(".0 steps")
 @example("steps")
 def test_a_duration_is_what_the_reader_takes_for_one(duration: int | str) -> None:
     refused = refusals(with_rule({"match": "x", "freeze_until": duration}))

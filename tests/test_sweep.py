@@ -78,3 +78,9 @@ def test_the_recipe_of_a_sweep_moves_nothing_but_learning_rates() -> None:
     assert {name for group in plan.groups for name in group.schedules} == {"lr"}
     assert all(group.freeze_until == 0 for group in plan.groups)
     assert plan.curve("head", "lr") == pytest.approx([0.03, 0.3, 3.0])
+
+
+def test_a_sweep_starts_from_what_the_batch_size_makes_of_the_learning_rates() -> None:
+    recipe = lo.Recipe.from_config({"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.5}, "lr_batch_size": 32})
+    plan = lo.make_plan(torch.nn.Linear(2, 2), swept(recipe, Geometric(0.1, 10.0, 3)), lo.Horizon(3, global_batch=64))
+    assert list(plan.curve("default", "lr")) == pytest.approx([0.1, 1.0, 10.0])

@@ -9,9 +9,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -21,11 +22,12 @@ from hydra.errors import (
 )
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
 from lit_optim.cli.project import allowed_factories
 from lit_optim.cli.reporting import FULL_ERROR, report
+from lit_optim.cli.top_level import check_top_level
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
 from lit_optim.targets import allowing
 
@@ -105,9 +107,14 @@ def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         sys.argv = typed  # Lightning starts its processes with it
         _restore(asked_for_traceback)
         try:
+            warnings = check_top_level(config, cast("DictConfig", HydraConfig.instance().cfg))
+            if warnings and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+                print("lit-optim: warning", *warnings, sep="\n", file=sys.stderr)
             return task(config)
         except LitOptimError as error:
             report(error)
+        except InterpolationResolutionError as error:
+            report(ConfigError(_unresolved(error)))
         except SystemExit as stop:
             raise _Ended(stop) from stop  # whatever its code, the run did not come to its end
         except BrokenPipeError:
@@ -163,6 +170,10 @@ def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
         translated = ConfigError(Mistake(group or "config", problem, choice, options, nearest(choice, options), remedy))
     elif isinstance(error, OSError) and not isinstance(error, HydraException):
         translated = unwritable(error)
+    elif isinstance(error, UnicodeDecodeError):  # which doesn't say of which file
+        line = error.object[: error.start].splitlines(keepends=True)[-1:]
+        problem, near = f"a config file is not text in UTF-8: {error.reason}", b"".join(line).decode()
+        translated = ConfigError(Mistake("config", problem, f"after {near!r}", remedy="save it as UTF-8"))
     elif isinstance(error, OverrideParseException):
         typed = next((one for one in arguments if f"++{one}" == error.override), str(error.override))
         name, _, value = typed.partition("=")
@@ -215,7 +226,7 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
     except (HydraException, OmegaConfBaseException):
         siblings = ()
     problem = "there is no such key or config group" if isinstance(error, ConfigCompositionException) else message
-    remedy = f"correct the name; +{key}=… adds a key that the config lacks"
+    remedy = "correct the name" + (f"; +{key}=… adds a key that the config lacks" if "." in key else "")
     return Mistake(key, problem, given, siblings, nearest(key.rpartition(".")[2], siblings), remedy)
 
 
@@ -231,6 +242,10 @@ def _names_beside(key: str, arguments: Sequence[str]) -> tuple[str, ...]:
         config = hydra.compose(_HYDRA["config_name"], overrides=others)
     parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
     return tuple(map(str, parent)) if isinstance(parent, DictConfig) else ()
+
+
+def _unresolved(error: InterpolationResolutionError) -> Mistake:
+    return Mistake(str(error.full_key or "config"), _first_line(error), remedy="mend the interpolation")
 
 
 def _first_line(error: Exception) -> str:

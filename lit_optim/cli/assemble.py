@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,11 @@ from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from lit_optim.cli.whole_numbers import whole_number_mistakes
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RecipeError, nearest
 from lit_optim.integration.classifier import LitClassifier
 from lit_optim.integration.module import attach
+from lit_optim.lr_scaling import SIZE, WAY
 from lit_optim.recipe import Recipe
 from lit_optim.targets import callee_of, instantiate, parameters_of
 
@@ -74,8 +76,8 @@ def seed_of(config: DictConfig) -> None:
 
 
 def read_recipe(config: DictConfig) -> tuple[Recipe, tuple[Mistake, ...]]:
-    """The recipe that the config groups ``optimizer``, ``rules`` and ``schedule`` make, and what is wrong with it."""
-    parts: dict[str, Any] = {}
+    """The recipe that ``optimizer``, ``rules``, ``schedule`` and the batch size make, and what is wrong with it."""
+    parts: dict[str, Any] = {key: OmegaConf.select(config, key) for key in (SIZE, WAY)}
     mistakes: list[Mistake] = []
     for part in ("optimizer", "rules", "schedule"):
         try:
@@ -91,7 +93,7 @@ def read_recipe(config: DictConfig) -> tuple[Recipe, tuple[Mistake, ...]]:
 
 def data_of(config: DictConfig) -> LightningDataModule:
     """The data module."""
-    data: LightningDataModule = _instantiate_own(_node(config, "data"), LightningDataModule, "data")
+    data: LightningDataModule = _instantiate_own(_node(config, "data"), LightningDataModule, "data", _instantiated)
     return data
 
 
@@ -128,7 +130,7 @@ def module_of(config: DictConfig, data: LightningDataModule, recipe: Recipe) -> 
 def callbacks_of(config: DictConfig) -> list[Callback]:
     """The callbacks by name, those set to null left out."""
     nodes = _node(config, "callbacks")
-    return [instantiate(node, (Callback,), f"callbacks.{name}") for name, node in nodes.items() if node is not None]
+    return [_instantiated(node, (Callback,), f"callbacks.{name}") for name, node in nodes.items() if node is not None]
 
 
 def check_monitors(config: DictConfig, module: LightningModule) -> None:
@@ -166,7 +168,7 @@ def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Seque
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):
         more["enable_progress_bar"] = False
     try:
-        trainer: Trainer = instantiate(node, (Trainer,), "trainer", nested=_INSIDE_TRAINER, **more)
+        trainer: Trainer = _instantiated(node, (Trainer,), "trainer", nested=_INSIDE_TRAINER, **more)
     except ConfigError as error:
         here = "for a machine without such devices: trainer=cpu, or trainer=ddp_cpu for several processes"
         absent = ("backend found" in m.problem or "can not run on your system" in m.problem for m in error.mistakes)
@@ -176,10 +178,20 @@ def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Seque
     return trainer
 
 
-def _instantiate_own(node: dict[str, Any], kind: type, key: str) -> Any:
+def _instantiated(
+    node: dict[str, Any], kinds: tuple[type, ...], key: str, nested: tuple[type, ...] | None = None, **more: Any
+) -> Any:
+    """Build what a node names, once its whole numbers are whole."""
+    mistakes = [*whole_number_mistakes(callee_of(node, kinds, key, nested), node, key)]
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return instantiate(node, kinds, key, nested, **more)
+
+
+def _instantiate_own(node: dict[str, Any], kind: type, key: str, build: Callable[..., Any] = instantiate) -> Any:
     """Build what may be a user's class, which the arguments of another choice don't fit."""
     try:
-        return instantiate(node, (kind,), key)
+        return build(node, (kind,), key)
     except ConfigError as error:
         own = f"rename or remove it; for a class of your own start from {key}=own"
         mistakes = (replace(m, remedy=own) if "has no argument" in m.problem else m for m in error.mistakes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,8 @@ class _Refusals:
             mistakes: dict[Mistake, None] = {}
             for error in self.errors:
                 mistakes |= dict.fromkeys(error.mistakes)
+            seeds = [mistake.given for mistake in mistakes if mistake.key == "seed"]  # which data.seed follows
+            mistakes = {one: None for one in mistakes if one.key != "data.seed" or one.given not in seeds}
             kind = type(self.errors[0]) if len({*map(type, self.errors)}) == 1 else PlanError
             raise kind(*mistakes) from self.errors[0]
 
@@ -109,7 +111,7 @@ def look(config: DictConfig) -> Look:
     if module is not None:
         with refusals.noted(), _translated():
             module.configure_model()
-            plan = make_plan(module, recipe, horizon or _ANY_RUN)
+            plan = make_plan(module, recipe, horizon or _any_run(recipe))
     if plan is not None and trainer is not None:
         plan = warned_of_time(plan, trainer)
         with refusals.noted():
@@ -134,6 +136,11 @@ def _translated() -> Iterator[None]:
         if told is error:
             raise
         raise told from error
+
+
+def _any_run(recipe: Recipe) -> Horizon:
+    """With the very batch that the learning rates are written for, if they are for one."""
+    return _ANY_RUN if recipe.lr_scaling is None else replace(_ANY_RUN, global_batch=recipe.lr_scaling.batch_size)
 
 
 def _drop_echoes(refusals: _Refusals, structural: tuple[Mistake, ...], horizon: Horizon | None) -> None:

@@ -41,6 +41,9 @@ def run(arguments: Sequence[str]) -> int:
     folders = [one for one in arguments if "=" not in one and not one.startswith(("-", "~"))]
     rest = [one for one in arguments if one not in folders]
     try:
+        if {"-m", "--multirun"} & {*arguments}:
+            remedy = "resume each run by itself, or start new ones from a state: lit-optim train -m ckpt=PATH …"
+            raise RunError(Mistake("--multirun", "resume goes on with one run, and is no sweep", remedy=remedy))
         if len(folders) != 1 or any(one.startswith("-") for one in rest):
             problem, remedy = "the folder of one run is needed, then overrides", "lit-optim resume runs/default/DATE"
             raise RunError(Mistake("lit-optim resume", problem, given=" ".join(arguments) or None, remedy=remedy))
@@ -98,7 +101,7 @@ class _Before:
             config = OmegaConf.load(settings / "config.yaml")
             overrides = OmegaConf.to_container(OmegaConf.load(settings / "overrides.yaml"))
             hydra = OmegaConf.load(settings / "hydra.yaml")
-        except (OSError, YAMLError, OmegaConfBaseException) as error:
+        except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
             problem = f"its settings can't be read: {' '.join(str(error).split())}"
             raise RunError(Mistake("FOLDER", problem, str(settings), remedy="restore the files in it")) from error
         if not isinstance(config, DictConfig) or not isinstance(overrides, list):

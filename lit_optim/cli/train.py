@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from lit_optim.cli.app import NewFolders, run_app
 from lit_optim.cli.look import look
 from lit_optim.errors import ConfigError, Mistake, RunError, nearest
+from lit_optim.lr_scaling import SIZE, WAY
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_COMPARED = ("seed", "data", "model", "optimizer", "rules", "schedule", "trainer")
+_COMPARED = ("seed", "data", "model", "optimizer", "rules", "schedule", "trainer", SIZE, WAY)
 
 
 def run(arguments: Sequence[str]) -> int:

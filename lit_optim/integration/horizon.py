@@ -140,7 +140,7 @@ def _check_counts(trainer: Trainer) -> None:
     mistakes = [
         Mistake(f"trainer.{name}", "a whole number is needed", repr(value), ("an integer",), remedy="correct the value")
         for name, value in counts.items()
-        if not isinstance(value, int) or (name == "accumulate_grad_batches" and value < 1)
+        if not isinstance(value, int) or isinstance(value, bool) or (name == "accumulate_grad_batches" and value < 1)
     ]
     if accumulation_schedulers(trainer) and trainer.accumulate_grad_batches != 1:
         problem, given = "a GradientAccumulationScheduler says this as well", repr(trainer.accumulate_grad_batches)

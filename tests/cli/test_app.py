@@ -183,6 +183,18 @@ def test_the_names_beside_an_unknown_key_are_those_of_the_other_overrides(capsys
     assert "+trainer.strategy.save_distribted_checkpoint=" in err
 
 
+def test_a_config_file_of_another_encoding_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_bytes(b"# @package _global_\nname: caf\xe9\n")
+    assert run_app(["--config-dir", "own", "experiment=mine"], lambda config: None) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "lit-optim: ConfigError",
+        "config: a config file is not text in UTF-8: invalid continuation byte",
+        "    given:   after 'name: caf'",
+        "    fix:     save it as UTF-8",
+    ]
+
+
 @pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--help"], ["--info", "config"]])
 def test_hydras_own_flags_do_not_run_the_task(arguments: list[str]) -> None:
     seen: list[Any] = []

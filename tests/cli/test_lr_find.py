@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+import lit_optim as lo
+
 FAST = ("data=digits", "model.hidden_dims=[16]")
 
 
 def test_it_leaves_a_picture_and_commands_that_can_be_pasted(lit_optim_: Any, tmp_path: Path) -> None:
     head = ("rules.head.match=layer.2", "rules.head.lr=0.05")
-    ended = lit_optim_("lr-find", *FAST, "optimizer=momentum", *head, "--steps", "60")
+    scaled = ("lr_batch_size=16", "schedule=none")  # to a batch of 64: four times what is written
+    ended = lit_optim_("lr-find", *FAST, "optimizer=momentum", *head, *scaled, "--steps", "60")
     assert ended.code == 0, ended.err
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.parent for path in files] == [tmp_path / "runs" / "default" / "lr-find"]
@@ -22,7 +25,14 @@ def test_it_leaves_a_picture_and_commands_that_can_be_pasted(lit_optim_: Any, tm
     said = {one.partition("=")[0]: float(one.partition("=")[2]) for one in pasted if ".lr=" in one}
     assert said.keys() == {"optimizer.lr", "rules.head.lr"}
     assert said["rules.head.lr"] / said["optimizer.lr"] == pytest.approx(0.5, rel=0.02)  # 0.05 to momentum's 0.1
-    assert lit_optim_("plan", *pasted).code == 0
+    plans = [
+        lo.Plan.from_json(lit_optim_("plan", "--json", *overrides).out)
+        for overrides in ([*FAST, "optimizer=momentum", *head, *scaled], pasted)
+    ]
+    before, after = ([group.hyperparameters["lr"] for group in plan.groups] for plan in plans)
+    assert before[0] == pytest.approx(0.4)
+    factor = float(next(line.split()[1] for line in ended.out.splitlines() if line.startswith("steepest")))
+    assert after == pytest.approx([factor * rate for rate in before], rel=0.02)
 
 
 def test_as_data(lit_optim_: Any, tmp_path: Path) -> None:

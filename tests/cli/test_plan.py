@@ -91,6 +91,26 @@ def test_hydras_flags_keep_working(lit_optim_: Any) -> None:
     assert "torch.optim.SGD" in ended.out
 
 
+def test_learning_rates_follow_the_batch_of_all_devices_and_micro_batches(lit_optim_: Any) -> None:
+    one = ("data=digits", "data.batch_size=64", "schedule=none", "lr_batch_size=256")
+    for more, told, rate in (
+        (("trainer.accumulate_grad_batches=2",), "× 0.5: global batch 128 / lr_batch_size 256 (linear)", 0.0005),
+        (("trainer=ddp_cpu", "trainer.devices=4", "+trainer.num_nodes=4"), "× 4: global batch 1,024 / ", 0.004),
+        (("lr_batch_scaling=sqrt",), "× 0.5: global batch 64 / lr_batch_size 256 (sqrt)", 0.0005),
+    ):
+        ended = lit_optim_("plan", *one, *more)
+        assert (ended.code, ended.err) == (0, "")
+        assert f"learning rates {told}" in ended.out
+        plan = lo.Plan.from_json(lit_optim_("plan", "--json", *one, *more).out)
+        assert {group.hyperparameters["lr"] for group in plan.groups} == {rate}
+
+
+def test_a_batch_size_beside_a_run_that_is_refused_adds_no_mistake_of_its_own(lit_optim_: Any) -> None:
+    ended = lit_optim_("plan", "data=digits", "lr_batch_size=256", "trainer.max_epochs=0")
+    told = [line.partition(": ")[0] for line in ended.err.splitlines()[1:] if not line.startswith(" ")]
+    assert told == ["trainer.max_epochs"]
+
+
 def test_explain_tells_the_story_of_one_parameter(lit_optim_: Any, tmp_path: Path) -> None:
     ended = lit_optim_("plan", *SAME, "--explain", "layer.4.bias")
     assert (ended.code, ended.err) == (0, "")

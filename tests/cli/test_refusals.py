@@ -68,6 +68,9 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # overrides, wh
     "no such checkpoint": (("ckpt=nowhere.ckpt",), ("ckpt:", "nowhere.ckpt", "no such checkpoint")),
     "no such weights": (("weights=nowhere.ckpt",), ("weights:", "nowhere.ckpt", "no such checkpoint")),
     "ckpt and weights": (("ckpt=a.ckpt", "weights=b.ckpt"), ("weights:", "ckpt")),
+    "batch size of no learning rate": (("lr_batch_size=0",), ("lr_batch_size:", "at least 1")),
+    "misspelt scaling": (("lr_batch_size=8", "lr_batch_scaling=sqr"), ("lr_batch_scaling:", "nearest: sqrt")),
+    "scaling by nothing": (("lr_batch_scaling=sqrt",), ("lr_batch_scaling:", "lr_batch_size=256")),
     "no such strategy": (("trainer.strategy=nope",), ("trainer:", "nope")),
 }
 OF_A_PLAN = (

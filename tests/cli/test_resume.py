@@ -103,7 +103,9 @@ def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_opt
     assert config.trainer.max_epochs == 4
     assert config.rules.head.lr == 0.02
     assert config.ckpt is None
-    assert lit_optim_("resume", "run", "trainer.max_epochs=5").code == 0
+    ended = lit_optim_("resume", "run", "trainer.max_epochs=5", "lr_batch_size=32")
+    assert ended.code == 0
+    assert "learning rates: scaled none → × 2: global batch 64 / lr_batch_size 32 (linear)" in ended.out
     assert OmegaConf.load(run / ".hydra" / "config.yaml").rules.head.lr == 0.02
     assert metrics(run)["steps"] == 60
     assert len(metrics(run)["continued"]) == 2
@@ -148,6 +150,8 @@ def test_processes_that_lightning_starts_find_the_folder_from_where_the_run_bega
     [
         (("resume", "rnu"), "FOLDER: no such folder"),
         (("resume", "."), "FOLDER: this is not the folder of a run"),
+        (("resume", "-m", "run", "seed=1,2"), "--multirun: resume goes on with one run, and is no sweep"),
+        (("resume", "run", "--multirun"), "resume each run by itself"),
         (("resume",), "lit-optim resume: the folder of one run is needed"),
         (("resume", "run"), "FOLDER: it stands at step 36 of a run of 36: nothing is left to train"),
         (("resume", "run", "trainer.max_epochs=4", "optimizer.lrr=1"), "torch.optim.AdamW has no hyperparameter 'lrr'"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -222,6 +223,19 @@ def test_a_stream_of_one_endless_epoch_has_no_batch_size_of_its_own() -> None:
     assert planned_horizon(make_trainer(callbacks=[callback], max_steps=7), Data("endless")) == lo.Horizon(7)
 
 
+def test_learning_rates_follow_a_batch_that_is_known_and_are_refused_for_others() -> None:
+    recipe = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.25}, "lr_batch_size": 2}
+    for kind in ("plain", "in_memory", "endless"):
+        trainer = make_trainer(max_steps=2, accumulate_grad_batches=3)
+        trainer.fit(lo.attach(Looks(), recipe), datamodule=Data(kind))
+        assert trainer.optimizers[0].param_groups[0]["lr"] == 1.5
+    changing = make_trainer(max_epochs=3, callbacks=[GradientAccumulationScheduler({0: 1, 1: 2})])
+    batches = [X[:3], X[3:5]]  # a list, which has no batch size
+    for trainer, data in ((changing, {"datamodule": Data("plain")}), (make_trainer(max_epochs=1), {})):
+        with pytest.raises(lo.PlanError, match="lr_batch_size: how large the batches of this run are, nobody knows"):
+            trainer.fit(lo.attach(Looks(), recipe), **(data or {"train_dataloaders": batches}))
+
+
 def test_two_places_that_say_the_accumulation_are_refused() -> None:
     trainer = make_trainer(max_epochs=2, accumulate_grad_batches=2)
     trainer.callbacks.append(GradientAccumulationScheduler({0: 2}))  # type: ignore[attr-defined]
@@ -335,3 +349,28 @@ trainer.fit(module, datamodule=Data("plain"))
     planned, seen, steps = [line for line in ran.stdout.splitlines() if line.startswith("Horizon") or line.isdigit()]
     assert planned == seen
     assert f"total_steps={steps}," in seen
+
+
+@pytest.mark.slow
+def test_learning_rates_follow_the_batch_of_all_processes(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_horizon import *
+
+
+class Tells(Callback):
+    def on_train_start(self, trainer, pl_module):
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        sys.stdout.write(f"rate {{rate}};")  # in one piece: two processes write
+
+
+trainer = make_trainer(max_epochs=1, strategy="ddp_fork", devices=2, accumulate_grad_batches=3, callbacks=[Tells()])
+recipe = {{"optimizer": {{"_target_": "torch.optim.SGD", "lr": 0.25}}, "lr_batch_size": 12}}
+trainer.fit(lo.attach(Looks(), recipe), datamodule=Data("plain"))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert re.findall(r"rate [\d.]+", ran.stdout) == ["rate 0.5"] * 2
