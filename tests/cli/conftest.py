@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 import lit_optim.cli
 from lit_optim.cli.app import NewFolders
@@ -44,14 +43,11 @@ def _as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setenv("COLUMNS", "132")  # whatever terminal the tests are started from
     monkeypatch.setattr(logging.root, "handlers", [*logging.root.handlers])  # Hydra's would write to a closed stdout
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a busy machine makes many wait for each other
     environment, modules = dict(os.environ), set(sys.modules)
     yield
     for name in [name for name, module in sys.modules.items() if name not in modules]:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):  # the user's own classes
             del sys.modules[name]
-    torch.set_num_threads(threads)
     os.environ.clear()
     os.environ.update(environment)
     for name, level in levels.items():
@@ -79,7 +75,7 @@ def process(tmp_path: Path) -> Command:
         ended = subprocess.run(
             [sys.executable, "-m", "lit_optim", *arguments],
             cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, **environment},
             capture_output=True,
             text=True,
             timeout=timeout,
