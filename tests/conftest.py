@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from forked import Server
 from hypothesis import settings
 
 # Read when torch is imported, here and in every process that a test starts: small models gain nothing from more
@@ -26,3 +28,12 @@ def trainer(tmp_path: Path) -> Callable[..., Any]:
     return lambda **more: Trainer(
         **{"accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path, **quiet, "max_epochs": 1, **more}
     )
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Server]:
+    """Starts Python processes that have imported everything."""
+    with TemporaryDirectory() as folder:  # a short path, as a socket's has to be
+        server = Server(f"{folder}/socket")
+        yield server
+        server.close()

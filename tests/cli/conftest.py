@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from forked import Server
 
 import lit_optim.cli
 from lit_optim.cli.app import NewFolders
@@ -68,19 +69,23 @@ def lit_optim_(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Command:
-    """``python -m lit_optim`` in a process of its own."""
+def fresh(tmp_path: Path) -> Command:
+    """``python -m lit_optim`` as a user starts it, imports and all."""
+
+    def command(*arguments: str, timeout: float = 120) -> Ended:
+        started = [sys.executable, "-m", "lit_optim", *arguments]
+        ended = subprocess.run(started, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False)
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    return command
+
+
+@pytest.fixture
+def process(forked: Server, tmp_path: Path) -> Command:
+    """``python -m lit_optim`` in a process of its own that has its imports already."""
 
     def command(*arguments: str, timeout: float = 120, **environment: str) -> Ended:
-        ended = subprocess.run(
-            [sys.executable, "-m", "lit_optim", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        ended = forked.run("-m", "lit_optim", *arguments, cwd=tmp_path, timeout=timeout, **environment)
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     return command
