@@ -30,6 +30,24 @@ def trainer(tmp_path: Path) -> Callable[..., Any]:
     )
 
 
+_READ: list[Any] = []  # what MNIST5k has read from its text file
+
+
+@pytest.fixture
+def digits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets this process read the handwritten digits once: it takes longer than training on them."""
+    from lit_optim.data import MNIST5k
+
+    read = MNIST5k.load
+
+    def load(self: MNIST5k) -> Any:
+        if not _READ:
+            _READ.append(read(self))
+        return _READ[0]
+
+    monkeypatch.setattr(MNIST5k, "load", load)
+
+
 @pytest.fixture(scope="session")
 def forked() -> Iterator[Server]:
     """Starts Python processes that have imported everything."""

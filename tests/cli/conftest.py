@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import subprocess
@@ -14,9 +13,7 @@ from forked import Server
 
 import lit_optim.cli
 from lit_optim.cli.app import NewFolders
-from lit_optim.data import MNIST5k
 
-_load_once = functools.cache(MNIST5k.load.__get__(object()))  # reading the digits takes longer than training on them
 _LOGGERS = ("", "lightning.pytorch", "lightning.fabric")
 
 
@@ -33,10 +30,9 @@ Command = Callable[..., Ended]
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_it_was(digits_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty working directory; afterwards the process is as it was: a command thinks that it owns it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(MNIST5k, "load", lambda self: _load_once())
     monkeypatch.setattr(sys, "argv", ["lit-optim"])
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(NewFolders, "noted", set())
