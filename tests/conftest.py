@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from forked import Server
 from hypothesis import settings
+
+# Read when torch is imported, here and in every process that a test starts: small models gain nothing from more
+# threads, and on a busy machine they wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run: a test that fails does so for everyone, and again.
 settings.register_profile("lit_optim", derandomize=True, deadline=None, max_examples=40)
@@ -13,15 +20,38 @@ settings.load_profile("lit_optim")
 
 
 @pytest.fixture
-def trainer(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Makes Trainers on one thread of the CPU that leave nothing behind and show nothing."""
-    import torch
+def trainer(tmp_path: Path) -> Callable[..., Any]:
+    """Makes Trainers on the CPU that leave nothing behind and show nothing."""
     from lightning.pytorch import Trainer
 
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield lambda **more: Trainer(
+    return lambda **more: Trainer(
         **{"accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path, **quiet, "max_epochs": 1, **more}
     )
-    torch.set_num_threads(threads)
+
+
+_READ: list[Any] = []  # what MNIST5k has read from its text file
+
+
+@pytest.fixture
+def digits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets this process read the handwritten digits once: it takes longer than training on them."""
+    from lit_optim.data import MNIST5k
+
+    read = MNIST5k.load
+
+    def load(self: MNIST5k) -> Any:
+        if not _READ:
+            _READ.append(read(self))
+        return _READ[0]
+
+    monkeypatch.setattr(MNIST5k, "load", load)
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Server]:
+    """Starts Python processes that have imported everything."""
+    with TemporaryDirectory() as folder:  # a short path, as a socket's has to be
+        server = Server(f"{folder}/socket")
+        yield server
+        server.close()

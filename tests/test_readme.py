@@ -50,7 +50,7 @@ def write_idx(path: Path, values: np.ndarray) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(digits_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory of a user who has MNIST in the cache, as small as it may be."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     raw = tmp_path / "cache" / "lit-optim" / "MNIST" / "raw"

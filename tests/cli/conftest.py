@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import subprocess
@@ -10,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
+from forked import Server
 
 import lit_optim.cli
 from lit_optim.cli.app import NewFolders
-from lit_optim.data import MNIST5k
 
-_load_once = functools.cache(MNIST5k.load.__get__(object()))  # reading the digits takes longer than training on them
 _LOGGERS = ("", "lightning.pytorch", "lightning.fabric")
 
 
@@ -33,10 +30,9 @@ Command = Callable[..., Ended]
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_it_was(digits_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty working directory; afterwards the process is as it was: a command thinks that it owns it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(MNIST5k, "load", lambda self: _load_once())
     monkeypatch.setattr(sys, "argv", ["lit-optim"])
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(NewFolders, "noted", set())
@@ -44,14 +40,11 @@ def _as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setenv("COLUMNS", "132")  # whatever terminal the tests are started from
     monkeypatch.setattr(logging.root, "handlers", [*logging.root.handlers])  # Hydra's would write to a closed stdout
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a busy machine makes many wait for each other
     environment, modules = dict(os.environ), set(sys.modules)
     yield
     for name in [name for name, module in sys.modules.items() if name not in modules]:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):  # the user's own classes
             del sys.modules[name]
-    torch.set_num_threads(threads)
     os.environ.clear()
     os.environ.update(environment)
     for name, level in levels.items():
@@ -72,19 +65,23 @@ def lit_optim_(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Command:
-    """``python -m lit_optim`` in a process of its own."""
+def fresh(tmp_path: Path) -> Command:
+    """``python -m lit_optim`` as a user starts it, imports and all."""
+
+    def command(*arguments: str, timeout: float = 120) -> Ended:
+        started = [sys.executable, "-m", "lit_optim", *arguments]
+        ended = subprocess.run(started, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False)
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    return command
+
+
+@pytest.fixture
+def process(forked: Server, tmp_path: Path) -> Command:
+    """``python -m lit_optim`` in a process of its own that has its imports already."""
 
     def command(*arguments: str, timeout: float = 120, **environment: str) -> Ended:
-        ended = subprocess.run(
-            [sys.executable, "-m", "lit_optim", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        ended = forked.run("-m", "lit_optim", *arguments, cwd=tmp_path, timeout=timeout, **environment)
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     return command

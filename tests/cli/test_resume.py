@@ -5,17 +5,18 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import Server
 from nested import identical
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-SHORT = ("trainer.max_epochs=3", "trainer.limit_train_batches=12", "trainer.limit_val_batches=1")
+SHORT = ("data=digits", "model.hidden_dims=[16,16]", "trainer.max_epochs=3", "trainer.limit_train_batches=12",
+         "trainer.limit_val_batches=1")  # fmt: skip
 ENDING = """
 import os, signal
 from lightning.pytorch import Callback
@@ -83,10 +84,26 @@ def test_it_ends_as_an_uninterrupted_run(
         assert metrics(whole)[part] == metrics(cut)[part]
 
 
+@pytest.fixture(scope="module")
+def kept(forked: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of the run that was trained in the folder ``project`` beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "project").mkdir()
+    rule = ("rules.head.match=layer.4", "rules.head.lr=0.01")
+    forked.run(
+        "-m", "lit_optim", "train", *SHORT, *rule, "hydra.run.dir=run", cwd=folder / "project"
+    ).check_returncode()
+    return Path(shutil.copytree(folder / "project", folder / "kept"))
+
+
 @pytest.fixture
-def run(lit_optim_: Callable[..., Any], tmp_path: Path) -> Path:
-    assert lit_optim_("train", *SHORT, "rules.head.match=layer.4", "rules.head.lr=0.01", "hydra.run.dir=run").code == 0
-    return tmp_path / "run"
+def run(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run as it came to its end, where it was trained: in the working directory."""
+    project = kept.parent / "project"
+    shutil.rmtree(project)
+    shutil.copytree(kept, project)
+    monkeypatch.chdir(project)
+    return project / "run"
 
 
 def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_optim_: Any) -> None:
