@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from lit_optim.durations import Horizon
 from lit_optim.grouping import Merged, few
-from lit_optim.schedules import Curve, Schedule
+from lit_optim.schedule_nodes import schedule_of
+from lit_optim.schedules import Curve
 from lit_optim.selection import ParameterIndex
-from lit_optim.targets import instantiate
 
 __all__ = ["warnings_of"]
 
@@ -108,7 +108,7 @@ def _early_zeros(merged: Sequence[Merged], horizon: Horizon) -> Iterator[str]:
         start = one.settled.hyperparameters.get("lr")
         if "lr" not in one.spans or not start or key in told or one.spans["lr"].end != 0:
             continue
-        schedule: Schedule = instantiate(one.settled.schedules["lr"], (Schedule,), key)
+        schedule = schedule_of(one.settled.schedules["lr"], key)
         zero = _zero_from(schedule.curve(start, horizon), total)
         if zero < int(_EARLY * total):
             told.add(key)

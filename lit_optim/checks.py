@@ -13,9 +13,9 @@ from lit_optim.execution import by_class, sparse_mistakes
 from lit_optim.grouping import Merged, few
 from lit_optim.plan import Span, span
 from lit_optim.recipe import Recipe
-from lit_optim.schedules import Schedule
+from lit_optim.schedule_nodes import schedule_of
 from lit_optim.selection import Entry, ParameterIndex
-from lit_optim.targets import dotted_name, instantiate
+from lit_optim.targets import dotted_name
 from lit_optim.traits import EXECUTION, Traits
 
 __all__ = ["bound_mistakes", "class_mistakes", "group_mistakes", "schedule_mistakes"]
@@ -135,7 +135,7 @@ def bound_mistakes(
 ) -> tuple[list[Mistake], Span | None]:
     """Where a schedule goes from a value in a run, or why it doesn't."""
     try:
-        schedule: Schedule = instantiate(node, (Schedule,), key)
+        schedule = schedule_of(node, key)
     except ConfigError as error:
         return list(error.mistakes), None
     try:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError, nearest
-from lit_optim.schedules import Curve, Schedule
-from lit_optim.targets import instantiate
+from lit_optim.schedule_nodes import schedule_of
+from lit_optim.schedules import Curve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,7 +151,7 @@ class Plan:
     def bound(self, group: Group) -> dict[str, Curve]:
         """The curves of a group's scheduled hyperparameters: functions from the step to the value."""
         return {
-            name: instantiate(node, (Schedule,), f"schedule.{name}").curve(group.hyperparameters[name], self.horizon)
+            name: schedule_of(node, f"schedule.{name}").curve(group.hyperparameters[name], self.horizon)
             for name, node in group.schedules.items()
         }
 
