@@ -9,6 +9,7 @@ from lit_optim.grouping import Merged, few
 from lit_optim.schedule_nodes import schedule_of
 from lit_optim.schedules import Curve
 from lit_optim.selection import ParameterIndex
+from lit_optim.torch_traps import doubtful_units
 
 __all__ = ["warnings_of"]
 
@@ -31,6 +32,7 @@ def warnings_of(merged: Sequence[Merged], horizon: Horizon, index: ParameterInde
     yield from _nesterov_without_momentum(merged)
     yield from _tiny_rates(merged)
     yield from _early_zeros(merged, horizon)
+    yield from doubtful_units(merged, horizon)
 
 
 def _lifted_zeros(merged: Sequence[Merged]) -> Iterator[str]:

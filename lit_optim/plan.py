@@ -155,6 +155,10 @@ class Plan:
             for name, node in group.schedules.items()
         }
 
+    def label(self, group: Group, name: str) -> str:
+        """What a scheduled hyperparameter's curve is, where it is no formula: simulated, or dependent on a metric."""
+        return str(getattr(schedule_of(group.schedules[name], f"schedule.{name}"), "label", ""))
+
     def spans(self, group: Group) -> dict[str, Span]:
         """Start, extremes and end of each scheduled hyperparameter; of a run without an end, the start only."""
         return {name: span(curve, self.horizon) for name, curve in self.bound(group).items()}

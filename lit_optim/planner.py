@@ -24,8 +24,10 @@ from lit_optim.errors import Mistake, PlanError
 from lit_optim.execution import argument_mistakes, arguments_of, by_class, execution_of
 from lit_optim.grouping import few, merge, to_group
 from lit_optim.matching import Matching
+from lit_optim.monitors import monitors_in, never_logged
 from lit_optim.plan import FROZEN, Plan
 from lit_optim.recipe import Recipe
+from lit_optim.torch_traps import shared_mistakes
 
 __all__ = ["Planner", "make_plan"]
 
@@ -84,7 +86,7 @@ class Planner:
     def __init__(self, model: nn.Module, recipe: Recipe, horizon: Horizon) -> None:
         self.recipe = recipe
         self.horizon = horizon
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[Mistake] = never_logged(model, monitors_in(recipe))
         self.matching = Matching(model, recipe, self.mistakes)
         self.cascade = Cascade(recipe, self.mistakes)
         self._settled: dict[tuple[int, ...], Settled | None] = {}
@@ -229,6 +231,7 @@ class Planner:
             for name in one.settled.schedules:
                 self.mistakes += schedule_mistakes(one, name, self.horizon)
         self.mistakes += class_mistakes(self.merged)
+        self.mistakes += shared_mistakes(self.merged)
         self._check_schedules()
         for groups in by_class(self.merged).values():
             self.mistakes += argument_mistakes(groups, self.cascade.classes.arguments(groups[0].settled.traits))

@@ -8,6 +8,7 @@ what a value has become after so many reductions.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,13 @@ from lit_optim.schedules import Curve, Schedule
 __all__ = ["Plateau", "Standing"]
 
 _CHOICES = {"mode": ("min", "max"), "threshold_mode": ("rel", "abs")}
+
+_NUMBERS = {
+    "factor": (math.ulp(0.0), 1 - math.ulp(0.5), "above 0 and below 1"),
+    "threshold": (0.0, sys.float_info.max, "of at least 0"),
+    "min_factor": (0.0, 1.0, "from 0 to 1"),
+    "start_factor": (0.0, sys.float_info.max, "of at least 0"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +51,10 @@ class Plateau(Schedule):
 
     .. math:: v(t) = w(t) \cdot \max(\mathrm{factor}^r, \mathrm{min\_factor})
 
-    with :math:`w` the warm-up in a straight line from :math:`s \cdot \mathrm{start\_factor}` to :math:`s` (and :math:`s`
-    after it), and :math:`r` the number of reductions so far. Groups with the same schedule share :math:`r`, so that
-    their ratios survive. Every fresh value of the metric is one look; values from before the end of the warm-up are
-    not looked at. Decisions are those of torch's ReduceLROnPlateau: after more than ``patience`` looks in a row that
+    with :math:`w` the warm-up in a straight line from :math:`s \cdot \mathrm{start\_factor}` to :math:`s`, which stays
+    after it, and :math:`r` the number of reductions so far. Groups with the same schedule share :math:`r`, so that
+    their ratios survive. Every fresh value of the metric is one look; what it was before the warm-up was over doesn't
+    count. Decisions are those of torch's ReduceLROnPlateau: after more than ``patience`` looks in a row that
     were not better than the best one by the threshold, the value is reduced, and in the ``cooldown`` looks that follow
     none counts as bad. NaN is never better.
 
@@ -124,21 +132,18 @@ class Plateau(Schedule):
 
     def _mistakes(self) -> Iterator[Mistake]:
         if not isinstance(self.monitor, str) or not self.monitor:
-            yield Mistake("monitor", "the name of a metric is needed", repr(self.monitor), remedy="for example val/loss")
-        for field, allowed in _CHOICES.items():
+            yield Mistake(
+                "monitor", "the name of a metric is needed", repr(self.monitor), remedy="for example val/loss"
+            )
+        for field, choices in _CHOICES.items():
             value = getattr(self, field)
-            if value not in allowed:
-                yield Mistake(field, "no such choice", repr(value), allowed, remedy=f"write {' or '.join(allowed)}")
+            if value not in choices:
+                yield Mistake(field, "no such choice", repr(value), choices, remedy=f"write {' or '.join(choices)}")
         for field in ("patience", "cooldown"):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 yield Mistake(field, "a number of looks is needed", repr(value), remedy="write 0 or more")
-        for field, inside, allowed in (
-            ("factor", lambda value: 0 < value < 1, "above 0 and below 1"),
-            ("threshold", lambda value: 0 <= value < math.inf, "of at least 0"),
-            ("min_factor", lambda value: 0 <= value <= 1, "from 0 to 1"),
-            ("start_factor", lambda value: 0 <= value < math.inf, "of at least 0"),
-        ):
+        for field, (least, most, words) in _NUMBERS.items():
             value = getattr(self, field)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not inside(value):
-                yield Mistake(field, f"a number {allowed} is needed", repr(value), remedy="correct the value")
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
+                yield Mistake(field, f"a number {words} is needed", repr(value), remedy="correct the value")

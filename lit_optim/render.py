@@ -152,9 +152,22 @@ def _notes(plan: Plan) -> Iterator[str]:
         told = [_of_class(name, said[name], plan) for name in _class_names(plan) if said.get(name)]
         if told:
             yield f"{what}: {'; '.join(told)}"
+    yield from _schedule_notes(plan)
     if plan.frozen:
         by = Counter(f"rules.{plan.frozen_by[name]}" if name in plan.frozen_by else _MODEL for name in plan.frozen)
         yield "frozen: " + ", ".join(f"{_many(count, 'tensor')} by {who}" for who, count in by.items())
+
+
+def _schedule_notes(plan: Plan) -> Iterator[str]:
+    """Which curves are no formula of ours, and how they came about; the groups are named where others differ."""
+    names = dict.fromkeys(name for group in plan.groups for name in group.schedules)
+    for name in names:
+        having = [group for group in plan.groups if name in group.schedules]
+        labels = [(plan.label(group, name), group.name) for group in having]
+        for label in dict.fromkeys(label for label, _ in labels if label):
+            groups = [group for own, group in labels if own == label]
+            of = "" if len(groups) == len(having) else f" of {', '.join(groups)}"
+            yield f"schedule of {name}{of}: {label}"
 
 
 def _of_class(name: str, said: Mapping[str, Any], plan: Plan) -> str:

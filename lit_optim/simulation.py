@@ -155,8 +155,8 @@ class _Simulation:
             return
         problem = f"{schedule.name} moves the momentum as well, and under lr nothing but lr moves"
         remedy = (
-            "write cycle_momentum: false; lit_optim.schedules.OneCycle moves the lr under schedule.lr, and the momentum "
-            "under schedule.momentum"
+            "write cycle_momentum: false; or use lit_optim.schedules.OneCycle, which moves the lr under schedule.lr "
+            "and the momentum under schedule.momentum"
         )
         yield Mistake("cycle_momentum", problem, given=repr(schedule.node.get("cycle_momentum", True)), remedy=remedy)
 
@@ -176,7 +176,8 @@ def _built(node: Mapping[str, Any], optimizer: Optimizer, key: str) -> Any:
     cls: Any = find(node["_target_"], (), key, through_objects=True)
     if not (isinstance(cls, type) and issubclass(cls, LRScheduler)):
         return instantiate(arguments, (object,), key)
-    return instantiate(arguments, (LRScheduler,), key, **{optimizer_argument(cls): optimizer})
+    supplied: dict[str, Any] = {optimizer_argument(cls): optimizer}
+    return instantiate(arguments, (LRScheduler,), key, **supplied)
 
 
 def _value(value: Any, optimizer: Optimizer, key: str) -> Any:

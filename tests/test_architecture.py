@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 
 import lit_optim as lo
+from lit_optim.names import dotted_name
+from lit_optim.plateau import Plateau
 
 PACKAGE = Path(lo.__file__).parent
 ROWS = [
     {"errors"},
     {"durations"},
     {"schedules", "matches", "names"},
-    {"targets"},
-    {"rules"},
-    {"recipe"},
-    {"schema", "tables", "sweep"},
+    {"targets", "plateau"},
+    {"rules", "simulation"},
+    {"recipe", "torch_schedules"},
+    {"schema", "tables", "sweep", "schedule_nodes", "monitors"},
     {"plan"},
-    {"differences"},
+    {"differences", "reductions"},
     {"structure"},
     {"kinds"},
     {"depth", "selection"},
@@ -30,7 +32,7 @@ ROWS = [
     {"classes"},
     {"cascade", "state_types"},
     {"grouping"},
-    {"execution"},
+    {"execution", "torch_traps"},
     {"matching", "checks", "advice"},
     {"planner"},
     {"figure", "sweep_figure"},
@@ -91,6 +93,21 @@ def test_the_looks_downwards_are_lazy() -> None:
     assert looks == [("Plan", "diff"), ("Plan", "__str__")]
 
 
+def test_torchs_schedulers_are_looked_at_lazily() -> None:
+    module = ast.parse((PACKAGE / "schedule_nodes.py").read_text())
+    looks = [n for n in ast.walk(module) if isinstance(n, ast.ImportFrom) and n.module == "lit_optim.torch_schedules"]
+    assert len(looks) == 1
+    assert looks[0] not in module.body
+    code = f"""
+import sys
+from lit_optim.schedule_nodes import schedule_of
+schedule_of({{"_target_": "lit_optim.schedules.Cosine"}}, "schedule.lr")
+schedule_of({{"_target_": "{dotted_name(Plateau)}", "monitor": "val/loss"}}, "schedule.lr")
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("path", MODULES, ids=_named)
 def test_heavy_packages_are_imported_only_in_their_places(path: Path) -> None:
     roots = {name.split(".")[0] for name in _imports(path)}
@@ -107,7 +124,21 @@ def test_files_are_short_and_named_after_an_idea(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".errors", ".durations", ".schedules", ".targets", ".recipe", ".schema", ".tables", ".plan", ".render"],
+    [
+        "",
+        ".errors",
+        ".durations",
+        ".schedules",
+        ".plateau",
+        ".targets",
+        ".recipe",
+        ".monitors",
+        ".schema",
+        ".schedule_nodes",
+        ".tables",
+        ".plan",
+        ".render",
+    ],
 )
 def test_importing_it_imports_no_torch(name: str) -> None:
     code = f"import sys, lit_optim{name}; print(*{{m.split('.')[0] for m in sys.modules}})"
