@@ -107,14 +107,12 @@ def doubtful_units(merged: Sequence[Merged], horizon: Horizon) -> Iterator[str]:
         counts = {unit: None if run is None else math.ceil(run / schedule.frequency) for unit, run in runs.items()}
         here, there = counts[schedule.interval], counts[other]
         assert here is not None
-        many = "" if schedule.frequency == 1 else f"{schedule.frequency:,} "
+        many = "" if schedule.frequency == 1 else f"stretches of {schedule.frequency:,} "
         for doubt in _doubts(schedule.node, key, here, there if other == "epoch" else None):
-            told = f"{doubt.given} counts in {many}{schedule.interval}s, of which the run has {here:,}, so {doubt.what}"
-            remedy = f"count it in {many}{schedule.interval}s"
-            if there is not None:
-                told += f" (in {many}{other}s the run has {there:,})"
-                if _SHORT * there <= doubt.length <= _BEYOND * there:
-                    remedy = f"write interval: {other}, or {remedy}"
+            units, others = f"{many}{schedule.interval}s", "" if there is None else f" ({there:,} {many}{other}s)"
+            told = f"{doubt.given} counts in {units}, and the run has {here:,} of them{others}, so {doubt.what}"
+            fits = there is not None and _SHORT * there <= doubt.length <= _BEYOND * there
+            remedy = f"write interval: {other}, or " * fits + f"count up to {here:,} {units}"
             yield f"{doubt.key}: {told}; {remedy}"
 
 
@@ -136,9 +134,9 @@ def _doubts(node: Mapping[str, Any], key: str, run: int, epochs: int | None) -> 
         if said["step_size"] >= run:
             yield _Doubt(f"{key}.step_size", said["step_size"], said["step_size"], "the lr never moves")
         elif left < _NOTHING_LEFT:
-            yield _Doubt(f"{key}.step_size", said["step_size"], said["step_size"], f"{left:.1g} of the lr is left")
+            yield _Doubt(f"{key}.step_size", said["step_size"], said["step_size"], _left(left))
     elif issubclass(cls, lr_scheduler.ExponentialLR) and said["gamma"] ** run < _NOTHING_LEFT:
-        yield _Doubt(f"{key}.gamma", said["gamma"], epochs or 0, f"{said['gamma'] ** run:.1g} of the lr is left")
+        yield _Doubt(f"{key}.gamma", said["gamma"], epochs or 0, _left(said["gamma"] ** run))
     elif milestones:
         late = [milestone for milestone in milestones if milestone >= run]
         if late:
@@ -167,11 +165,16 @@ def _of_length(cls: type, said: Mapping[str, Any], key: str, run: int, epochs: i
     if length > _BEYOND * run:
         yield _Doubt(f"{key}.{name}", length, length, f"it gets no further than {100 * run / length:.2g}% of its way")
     elif name == "T_max" and run > length + 1:
-        what = f"the lr falls and rises again, {run / (2 * length):.3g} times"
+        what = f"the lr falls and rises again, through {run / (2 * length):.3g} waves"
         yield _Doubt(f"{key}.{name}", length, length, what)
     elif _is_short(length, run, epochs):
-        what = f"it is over after {100 * length / run:.2g}% of the run"
+        part = "its first cycle" if name in ("T_0", "step_size_up") else "it"
+        what = f"{part} is over after {100 * length / run:.2g}% of the run"
         yield _Doubt(f"{key}.{name}", length, length, what)
+
+
+def _left(share: float) -> str:
+    return f"{share:.1g} of the lr is left" if share else "nothing of the lr is left"
 
 
 def _is_short(length: float, run: int, epochs: int | None) -> bool:
