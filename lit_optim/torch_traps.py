@@ -128,15 +128,17 @@ def _doubts(node: Mapping[str, Any], key: str, run: int, epochs: int | None) -> 
     cls, arguments, _ = next(schedulers_in(node, key))
     defaults = {name: one.default for name, one in (parameters_of(cls) or {}).items()}
     said = {**defaults, **arguments}
-    milestones = said["milestones"] if issubclass(cls, lr_scheduler.MultiStepLR | lr_scheduler.SequentialLR) else ()
-    if issubclass(cls, lr_scheduler.StepLR):
-        left = said["gamma"] ** (run // said["step_size"])
+    milestones = said["milestones"] if cls in (lr_scheduler.MultiStepLR, lr_scheduler.SequentialLR) else ()
+    if cls is lr_scheduler.StepLR:
+        left = _left(said["gamma"], run // said["step_size"])
         if said["step_size"] >= run:
             yield _Doubt(f"{key}.step_size", said["step_size"], said["step_size"], "the lr never moves")
         elif left < _NOTHING_LEFT:
-            yield _Doubt(f"{key}.step_size", said["step_size"], said["step_size"], _left(left))
-    elif issubclass(cls, lr_scheduler.ExponentialLR) and said["gamma"] ** run < _NOTHING_LEFT:
-        yield _Doubt(f"{key}.gamma", said["gamma"], epochs or 0, _left(said["gamma"] ** run))
+            yield _Doubt(f"{key}.step_size", said["step_size"], said["step_size"], f"{left:.1g} of the lr is left")
+    elif cls is lr_scheduler.ExponentialLR:
+        left = _left(said["gamma"], run)
+        if left < _NOTHING_LEFT:
+            yield _Doubt(f"{key}.gamma", said["gamma"], epochs or 0, f"{left:.1g} of the lr is left")
     elif milestones:
         late = [milestone for milestone in milestones if milestone >= run]
         if late:
@@ -156,7 +158,7 @@ def _doubts(node: Mapping[str, Any], key: str, run: int, epochs: int | None) -> 
 
 def _of_length(cls: type, said: Mapping[str, Any], key: str, run: int, epochs: int | None) -> Iterator[_Doubt]:
     """Of a scheduler that has one length."""
-    name = next((name for base, name in _LENGTHS.items() if issubclass(cls, base)), None)
+    name = _LENGTHS.get(cls)
     if name is None:
         return
     length = said[name]
@@ -173,8 +175,8 @@ def _of_length(cls: type, said: Mapping[str, Any], key: str, run: int, epochs: i
         yield _Doubt(f"{key}.{name}", length, length, what)
 
 
-def _left(share: float) -> str:
-    return f"{share:.1g} of the lr is left" if share else "nothing of the lr is left"
+def _left(gamma: float, times: float) -> float:
+    return float(gamma**times) if 0 <= gamma < 1 else 1.0
 
 
 def _is_short(length: float, run: int, epochs: int | None) -> bool:

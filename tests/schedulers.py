@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, StepLR
 
 
 def falling_factor(rate: float) -> Callable[[int], float]:
@@ -52,3 +52,10 @@ class Ending(Halving):
 
 class Milder(ReduceLROnPlateau):
     """Decides in its own way."""
+
+
+class Tenfold(StepLR):
+    """A scheduler of torch's with other arguments."""
+
+    def __init__(self, optimizer: Optimizer, every: int) -> None:
+        super().__init__(optimizer, every, 0.1)

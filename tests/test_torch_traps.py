@@ -109,8 +109,8 @@ def test_a_minimum_above_a_groups_own_lr_is_refused(name: str) -> None:
         ),
         (
             node("StepLR", step_size=3),
-            "schedule.lr.step_size: 3 counts in steps, and the run has 1,000 of them (10 epochs), so nothing of the "
-            "lr is left; write interval: epoch, or count up to 1,000 steps",
+            "schedule.lr.step_size: 3 counts in steps, and the run has 1,000 of them (10 epochs), so 0 of the lr is "
+            "left; write interval: epoch, or count up to 1,000 steps",
         ),
         (
             node("StepLR", step_size=30, interval="epoch"),
@@ -204,7 +204,10 @@ def test_a_length_that_was_likely_meant_in_the_other_unit(what: dict[str, Any], 
             schedulers=[node("LinearLR", total_iters=100), node("CosineAnnealingLR", T_max=900)],
             milestones=[100],
         ),
+        node("ExponentialLR", gamma=2.0),
+        node("StepLR", step_size=100, gamma=3.0),
         {"_target_": "schedulers.Halving", "interval": "epoch"},
+        {"_target_": "schedulers.Tenfold", "every": 1},
     ],
     ids=str,
 )
