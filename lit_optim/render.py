@@ -166,7 +166,8 @@ def _schedule_notes(plan: Plan) -> Iterator[str]:
         labels = [(plan.label(group, name), group.name) for group in having]
         for label in dict.fromkeys(label for label, _ in labels if label):
             groups = [group for own, group in labels if own == label]
-            of = "" if len(groups) == len(having) else f" of {', '.join(groups)}"
+            more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
+            of = "" if len(groups) == len(having) else f" of {', '.join(groups[:3])}{more}"
             yield f"schedule of {name}{of}: {label}"
 
 
