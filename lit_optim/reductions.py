@@ -38,11 +38,12 @@ class Reductions:
 
     def __init__(self, plan: Plan) -> None:
         self._followed: dict[str, _Followed] = {}
-        for node in (node for group in plan.groups for node in group.schedules.values()):
+        nodes = {_name(node): node for group in plan.groups for node in group.schedules.values()}
+        for name, node in nodes.items():
             schedule = schedule_of(node, "schedule")
             if isinstance(schedule, Plateau):
                 first = schedule.first_look(plan.horizon)
-                self._followed.setdefault(_name(node), _Followed(node, schedule, first, schedule.begin()))
+                self._followed[name] = _Followed(node, schedule, first, schedule.begin())
 
     @property
     def monitors(self) -> tuple[str, ...]:

@@ -47,7 +47,6 @@ def test_the_plan_refuses_a_metric_that_never_comes() -> None:
         "rules.head.schedule.lr.monitor: LitClassifier never logs this while it trains",
         "    given:   'test/acc'",
         "    allowed: val/loss, val/acc",
-        "    nearest: val/acc",
         "    fix:     monitor one of these",
     ]
     assert len(lo.make_plan(MLP(4, (3,), 2), RECIPE, lo.Horizon(10)).groups) == 2

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,6 +202,48 @@ def test_a_resumed_run_goes_on_as_it_would_have(
     assert rest.rates == whole.rates[done:]
     assert rest.shown == whole.shown[saved_after + 1 :]
     assert whole.rates == [0.1] * 8 + [0.01] * 4 + [0.001] * 4
+
+
+TWO_RANKS = """
+import json, pathlib, sys, torch
+import lit_optim as lo
+from lightning.pytorch import LightningModule, Trainer
+
+folder, recipe = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
+
+class Tiny(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.rates = torch.nn.Linear(1, 1), []
+    def training_step(self, batch, batch_idx):
+        self.rates.append(self.optimizers().param_groups[0]["lr"])
+        return self.layer(batch).square().mean()
+    def validation_step(self, batch, batch_idx):
+        if self.current_epoch != 2 or self.global_rank == 0:  # one epoch in which rank zero alone has a value
+            falling = 1.0 / (1 + self.current_epoch)
+            value = falling if self.global_rank == 1 else 1.0
+            self.log("val/loss", value)
+    def on_train_end(self): (folder / f"rank{self.global_rank}.json").write_text(json.dumps(self.rates))
+
+if __name__ == "__main__":
+    data = torch.utils.data.DataLoader(torch.ones(2, 1))
+    trainer = Trainer(
+        strategy="ddp_fork", devices=2, accelerator="cpu", max_epochs=4, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0,
+    )
+    trainer.fit(lo.attach(Tiny(), recipe), data, data)
+"""
+
+
+@pytest.mark.slow
+def test_every_process_sees_the_values_of_the_first(tmp_path: Path) -> None:
+    script = tmp_path / "two_ranks.py"
+    script.write_text(TWO_RANKS)
+    subprocess.run(
+        [sys.executable, str(script), str(tmp_path), json.dumps(recipe())], check=True, timeout=100, capture_output=True
+    )
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert ranks[0] == ranks[1] == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
 
 
 def test_a_validation_by_itself_is_no_look(trainer: Callable[..., Trainer]) -> None:
