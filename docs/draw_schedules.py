@@ -86,6 +86,7 @@ PICTURES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
         {"decay": "50%", "shape": "cosine", "final_factor": 0.1},
         {"decay": "50%", "shape": "sqrt"},
     ),
+    "Plateau": ({"monitor": "val/loss"}, {"monitor": "val/loss", "warmup": "20%"}),
     "Warmup": ({"schedule": schedules.Exponential(rate=0.7), "warmup": "20%"},),
     "Joined": ({"schedules": [schedules.Constant(), schedules.CosineRestarts(cycles=2)], "at": ["40%"]},),
 }

@@ -11,9 +11,10 @@ from lit_optim.grouping import Merged, few
 from lit_optim.hyperparameters import replaced, value_at
 from lit_optim.lr_scaling import SIZE
 from lit_optim.plan import span
-from lit_optim.schedules import Curve, Schedule
+from lit_optim.schedule_nodes import schedule_of
+from lit_optim.schedules import Curve
 from lit_optim.selection import ParameterIndex
-from lit_optim.targets import instantiate
+from lit_optim.torch_traps import doubtful_units
 
 __all__ = ["warnings_of"]
 
@@ -41,6 +42,7 @@ def warnings_of(
     yield from _early_zeros(merged, horizon)
     if lr_factor != 1:
         yield from _unscaled_rates(merged, horizon, lr_factor)
+    yield from doubtful_units(merged, horizon)
 
 
 def _lifted_zeros(merged: Sequence[Merged]) -> Iterator[str]:
@@ -119,7 +121,7 @@ def _early_zeros(merged: Sequence[Merged], horizon: Horizon) -> Iterator[str]:
         start = one.settled.hyperparameters.get("lr")
         if "lr" not in one.spans or not start or key in told or one.spans["lr"].end != 0:
             continue
-        schedule: Schedule = instantiate(one.settled.schedules["lr"], (Schedule,), key)
+        schedule = schedule_of(one.settled.schedules["lr"], key)
         zero = _zero_from(schedule.curve(start, horizon), total)
         if zero < int(_EARLY * total):
             told.add(key)
@@ -137,7 +139,7 @@ def _unscaled_rates(merged: Sequence[Merged], horizon: Horizon, factor: float) -
         if "lr" not in one.spans or not start or key in seen:
             continue
         seen.add(key)
-        schedule: Schedule = instantiate(one.settled.schedules["lr"], (Schedule,), key)
+        schedule = schedule_of(one.settled.schedules["lr"], key)
         with suppress(Exception):  # a curve of the user's may refuse any other start
             unscaled = span(schedule.curve(start / factor, horizon), horizon)
             close = 1e-9 * max(map(abs, one.spans["lr"]))

@@ -14,9 +14,12 @@ from lit_optim.grouping import Merged, few
 from lit_optim.hyperparameters import numbers_in, replaced, value_at
 from lit_optim.plan import Span, bind, span
 from lit_optim.recipe import Recipe
-from lit_optim.schedules import Schedule
+from lit_optim.schedule_nodes import schedule_of
+from lit_optim.schedules import Plateau, Schedule
 from lit_optim.selection import Entry, ParameterIndex
-from lit_optim.targets import dotted_name, instantiate
+from lit_optim.simulation import TorchSchedule
+from lit_optim.targets import dotted_name
+from lit_optim.torch_schedules import TorchPlateau
 from lit_optim.traits import EXECUTION, Traits
 
 __all__ = ["bound_mistakes", "class_mistakes", "group_mistakes", "schedule_mistakes"]
@@ -139,7 +142,10 @@ def bound_mistakes(
 ) -> tuple[list[Mistake], Span | None]:
     """Where a schedule goes from a value in a run, or why it doesn't."""
     try:
-        schedule: Schedule = instantiate(node, (Schedule,), key)
+        schedule = schedule_of(node, key)
+        mistakes = [*_misplaced(schedule, node, key)]
+        if mistakes:
+            return mistakes, None
     except ConfigError as error:
         return list(error.mistakes), None
     try:
@@ -150,3 +156,25 @@ def bound_mistakes(
         problem = f"it can't be evaluated: {type(error).__name__}: {error}"
         remedy = "mend its arguments, or what its curve() returns: a function of the step"
         return [Mistake(key, problem, given=repr(node), remedy=remedy)], None
+
+
+def _misplaced(schedule: Schedule, node: Mapping[str, Any], key: str) -> Iterator[Mistake]:
+    """A scheduler of torch's under another hyperparameter than lr, and a plateau inside of another schedule."""
+    name = f".{key}".rpartition(".schedule.")[2]
+    if isinstance(schedule, TorchSchedule | TorchPlateau) and name != "lr":
+        problem = f"torch's schedulers move lr, and not {name}"
+        remedy = "use one of lit_optim.schedules: they move any number"
+        yield Mistake(f"{key}._target_", problem, given=str(node["_target_"]), remedy=remedy)
+    for field, value in vars(schedule).items():
+        if _follows_a_metric(value):
+            remedy = "let it stand by itself; it has a warmup of its own"
+            yield Mistake(
+                f"{key}.{field}", "a schedule that follows a metric can't be a part of another", remedy=remedy
+            )
+
+
+def _follows_a_metric(value: object) -> bool:
+    """Whether a schedule, or one inside of it or of a list, does."""
+    if isinstance(value, Schedule):
+        return isinstance(value, Plateau) or any(map(_follows_a_metric, vars(value).values()))
+    return isinstance(value, (list, tuple)) and any(map(_follows_a_metric, value))

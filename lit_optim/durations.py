@@ -11,7 +11,16 @@ from itertools import pairwise
 
 from lit_optim.errors import Mistake, PlanError
 
-__all__ = ["UNKNOWN_END", "Duration", "Horizon", "later_epochs", "malformed", "steps_before", "steps_of"]
+__all__ = [
+    "UNKNOWN_END",
+    "Duration",
+    "Horizon",
+    "epoch_of",
+    "later_epochs",
+    "malformed",
+    "steps_before",
+    "steps_of",
+]
 
 Duration = int | str
 """What a user may write: ``500``, ``"500steps"``, ``"2epochs"`` or ``"5%"``."""
@@ -199,6 +208,23 @@ def steps_before(epoch: float, pieces: Sequence[tuple[int, int]]) -> float:
     ends = (*(first for first, _ in pieces[1:]), epoch)
     gone = ((min(epoch, end) - first, steps) for (first, steps), end in zip(pieces, ends, strict=True))
     return sum(epochs * steps for epochs, steps in gone if epochs > 0)
+
+
+def epoch_of(step: int, horizon: Horizon) -> int:
+    """The epoch that an optimizer step belongs to, both counted from 0.
+
+    Args:
+        step: Any; past the end of the run, epochs go on as the last one.
+        horizon: With a known length of its epochs.
+    """
+    assert horizon.steps_per_epoch is not None
+    epoch, steps = 0, horizon.steps_per_epoch
+    for first, steps_then in horizon.epoch_steps[1:]:
+        if step < (first - epoch) * steps:
+            break
+        step -= (first - epoch) * steps
+        epoch, steps = first, steps_then
+    return epoch + step // steps
 
 
 def later_epochs(horizon: Horizon) -> tuple[str, ...]:

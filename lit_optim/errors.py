@@ -33,7 +33,7 @@ class Mistake:
 
     def under(self, key: str) -> Mistake:
         """The same mistake with its key below another: ``warmup`` under ``schedule.lr`` is ``schedule.lr.warmup``."""
-        return replace(self, key=f"{key}.{self.key}")
+        return replace(self, key=f"{key}.{self.key}" if self.key else key)
 
     def __str__(self) -> str:
         lines = [f"{self.key}: {self.problem}"]

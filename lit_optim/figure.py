@@ -82,7 +82,7 @@ def save_figure(plan: Plan, path: Path) -> None:
     all_axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     legend_width = 0.0
     for axes, name, lines in zip(all_axes, names, panels, strict=True):
-        axes.set_title(name, loc="left", fontsize="medium")
+        axes.set_title(_title(plan, name), loc="left", fontsize="medium")
         axes.grid(alpha=0.3)
         if steps and lines:
             handles = _draw(axes, plan, steps, lines)
@@ -95,6 +95,13 @@ def save_figure(plan: Plan, path: Path) -> None:
     figure.set_size_inches(width, height * len(panels) + 0.4)
     figure.set_layout_engine("constrained", rect=(0.0, 0.0, _WIDTH / width, 1.0))
     figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def _title(plan: Plan, name: str) -> str:
+    """The hyperparameter, and what is to be said of curves that are no formula of ours."""
+    labels = dict.fromkeys(plan.label(group, name) for group in plan.groups if name in group.schedules)
+    told = [label.partition(",")[0] for label in labels if label]
+    return f"{name} ({', '.join(dict.fromkeys(told))})" if told else name
 
 
 def _steps(plan: Plan) -> list[int]:

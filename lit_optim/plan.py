@@ -18,8 +18,9 @@ from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError, nearest
 from lit_optim.hyperparameters import numbers_in, place_of, value_at
 from lit_optim.lr_scaling import LrScaling
+from lit_optim.schedule_nodes import schedule_of
 from lit_optim.schedules import Curve, Schedule
-from lit_optim.targets import dotted_name, instantiate
+from lit_optim.targets import dotted_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -159,11 +160,13 @@ class Plan:
         """The curves of a group's scheduled hyperparameters: functions from the step to the value."""
         curves = {}
         for place, node in group.schedules.items():
-            schedule: Schedule = instantiate(node, (Schedule,), f"schedule.{place}")
-            curves[place] = bind(
-                schedule, value_at(place, group.hyperparameters), self.horizon, f"schedule.{place}._target_"
-            )
+            key, start = f"schedule.{place}", value_at(place, group.hyperparameters)
+            curves[place] = bind(schedule_of(node, key), start, self.horizon, f"{key}._target_")
         return curves
+
+    def label(self, group: Group, name: str) -> str:
+        """What a scheduled hyperparameter's curve is, where it is no formula: simulated, or dependent on a metric."""
+        return str(getattr(schedule_of(group.schedules[name], f"schedule.{name}"), "label", ""))
 
     def spans(self, group: Group) -> dict[str, Span]:
         """Start, extremes and end of each scheduled hyperparameter; of a run without an end, the start only."""

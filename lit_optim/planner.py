@@ -27,8 +27,10 @@ from lit_optim.hyperparameters import place_of
 from lit_optim.idle import idle_rules
 from lit_optim.lr_scaling import SIZE
 from lit_optim.matching import Matching
+from lit_optim.monitors import monitors_in, never_logged
 from lit_optim.plan import FROZEN, Plan
 from lit_optim.recipe import Recipe
+from lit_optim.torch_traps import shared_mistakes
 
 __all__ = ["Planner", "make_plan"]
 
@@ -87,7 +89,7 @@ class Planner:
     def __init__(self, model: nn.Module, recipe: Recipe, horizon: Horizon) -> None:
         self.recipe = recipe
         self.horizon = horizon
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[Mistake] = never_logged(model, monitors_in(recipe))
         self.matching = Matching(model, recipe, self.mistakes)
         self.cascade = Cascade(recipe, self.mistakes, self._lr_factor())
         self._settled: dict[tuple[int, ...], Settled | None] = {}
@@ -252,6 +254,7 @@ class Planner:
         if self.recipe.lr_scaling and self.merged and all("lr" not in g.settled.hyperparameters for g in self.merged):
             self._note(SIZE, "no group has a learning rate to scale", remedy=f"leave it out ({SIZE}=null)")
         self.mistakes += class_mistakes(self.merged)
+        self.mistakes += shared_mistakes(self.merged)
         self._check_schedules()
         for groups in by_class(self.merged).values():
             self.mistakes += argument_mistakes(groups, self.cascade.classes.arguments(groups[0].settled.traits))

@@ -156,9 +156,23 @@ def _notes(plan: Plan) -> Iterator[str]:
             yield f"{what}: {'; '.join(told)}"
     if plan.lr_scaling is not None:
         yield f"learning rates {plan.lr_scaling.told(plan.horizon.global_batch)}"
+    yield from _schedule_notes(plan)
     if plan.frozen:
         by = Counter(f"rules.{plan.frozen_by[name]}" if name in plan.frozen_by else _MODEL for name in plan.frozen)
         yield "frozen: " + ", ".join(f"{_many(count, 'tensor')} by {who}" for who, count in by.items())
+
+
+def _schedule_notes(plan: Plan) -> Iterator[str]:
+    """Which curves are no formula of ours, and how they came about; the groups are named where others differ."""
+    names = dict.fromkeys(name for group in plan.groups for name in group.schedules)
+    for name in names:
+        having = [group for group in plan.groups if name in group.schedules]
+        labels = [(plan.label(group, name), group.name) for group in having]
+        for label in dict.fromkeys(label for label, _ in labels if label):
+            groups = [group for own, group in labels if own == label]
+            more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
+            of = "" if len(groups) == len(having) else f" of {', '.join(groups[:3])}{more}"
+            yield f"schedule of {name}{of}: {label}"
 
 
 def _of_class(name: str, said: Mapping[str, Any], plan: Plan) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from torch.optim import Optimizer
@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lit_optim.hyperparameters import replaced, value_at
 from lit_optim.needs import Needs
 from lit_optim.plan import Group, Plan
+from lit_optim.reductions import Reductions
 from lit_optim.schedules import Curve
 from lit_optim.state import StateByName
 from lit_optim.step_hooks import Clipping, StepHook, Thaw, places_of
@@ -27,7 +28,7 @@ class PlanScheduler(LRScheduler):
     """A torch scheduler that follows a plan: before step ``t`` every scheduled hyperparameter is ``curve(t)``.
 
     Nothing accumulates: a value depends on the step alone, so that resuming needs no more than the step, and the
-    preview and the run can't disagree.
+    preview and the run can't disagree. Where a schedule follows a metric, its curve is scaled by what was seen (`see`).
 
     Args:
         optimizer: Built from the plan; its groups are the plan's, in order.
@@ -73,7 +74,8 @@ class PlanScheduler(LRScheduler):
             for index in own_places
         }
         self._names = [group.get("name") for group in optimizer.param_groups]
-        self._moves = _moves(plan, places)
+        self._reductions = Reductions(plan)
+        self._moves = _moves(plan, places, self._reductions)
         bare = [group for group in optimizer.param_groups if "lr" not in group]  # A2Grad has none; torch wants one
         for group in bare:
             group["lr"] = math.nan
@@ -89,6 +91,26 @@ class PlanScheduler(LRScheduler):
             setattr(self.optimizer, _STEPPED, False)
         self._step_count += 1
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        self._write()
+
+    def see(self, metrics: Mapping[str, SupportsFloat]) -> None:
+        """Show fresh values to the schedules that follow a metric; each call is one look at every metric in it.
+
+        For a loop of one's own, after each validation: ``scheduler.see({"val/loss": loss})``. What is reduced is so
+        from the next optimizer step on. Every process has to see the same values.
+
+        Args:
+            metrics: By the names that the recipe monitors; others are passed over.
+        """
+        if self._reductions.see(metrics, self.last_epoch):
+            self._write()
+
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """The names of the metrics that its schedules follow."""
+        return self._reductions.monitors
+
+    def _write(self) -> None:
         groups = self.optimizer.param_groups
         for curve, places in self._moves:
             value = curve(self.last_epoch)
@@ -104,8 +126,9 @@ class PlanScheduler(LRScheduler):
         return self.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """The step, which is all there is to know."""
-        return {"last_epoch": self.last_epoch}
+        """The step, and what was seen of the metrics that schedules follow, if any do; there is no more to know."""
+        reductions = self._reductions.state()
+        return {"last_epoch": self.last_epoch} | ({"reductions": reductions} if reductions else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to the step that was saved, and put the plan's values in force where a loaded optimizer brought others."""
@@ -114,6 +137,7 @@ class PlanScheduler(LRScheduler):
             for name, value in self._start[index].items():
                 _restore(group, name, value)
         setattr(self.optimizer, _STEPPED, False)  # whatever stepped before belongs to what is left behind
+        self._reductions.load(state_dict.get("reductions", ()))
         self.step(state_dict["last_epoch"])
 
 
@@ -122,13 +146,16 @@ def _is_own(name: str, group: Group, own: Container[str]) -> bool:
     return name in own and not any(place == name or place.startswith(f"{name}.") for place in group.schedules)
 
 
-def _moves(plan: Plan, places: Sequence[Sequence[int]]) -> list[tuple[Curve, list[tuple[int, str]]]]:
+def _moves(
+    plan: Plan, places: Sequence[Sequence[int]], reductions: Reductions
+) -> list[tuple[Curve, list[tuple[int, str]]]]:
     """The distinct curves of a plan, each with the groups' places that follow it, so that each is evaluated once."""
     moves: dict[str, tuple[Curve, list[tuple[int, str]]]] = {}
     for own, group in zip(places, plan.groups, strict=True):
         for name, curve in plan.bound(group).items():
-            same = repr((group.schedules[name], value_at(name, group.hyperparameters)))
-            moves.setdefault(same, (curve, []))[1].extend((index, name) for index in own)
+            node = group.schedules[name]
+            same = repr((node, value_at(name, group.hyperparameters)))
+            moves.setdefault(same, (reductions.over(curve, node), []))[1].extend((index, name) for index in own)
     return list(moves.values())
 
 

@@ -204,24 +204,57 @@ _RECIPE: _Node = {
     },
     "additionalProperties": False,
 }
-_DEFINITIONS = {"optimizer": _OPTIMIZER, "value": _VALUE, "rule": _RULE, "match": _MATCH, "layer_decay": _LAYER_DECAY}
+_TORCH_SCHEDULER: _Node = {
+    "description": "A scheduler of torch's with its arguments but for the optimizer, and what steps it.",
+    "properties": {
+        "interval": {
+            "description": "What it is stepped by: optimizer steps, or epochs of them.",
+            "type": ["string"],
+            "pattern": r"^(step|epoch)$|\$\{.+\}",
+            "patternErrorMessage": "Expected step or epoch.",
+            "default": "step",
+        },
+        "frequency": {
+            **_form("a whole number", "integer", minimum=1),
+            "description": "After how many optimizer steps, or epochs, it is stepped again.",
+            "default": 1,
+        },
+        "monitor": _name("The metric that ReduceLROnPlateau looks at, as it is logged: val/loss."),
+        "optimizer": False,
+        "last_epoch": False,
+    },
+}
+_DEFINITIONS = {
+    "optimizer": _OPTIMIZER,
+    "value": _VALUE,
+    "rule": _RULE,
+    "match": _MATCH,
+    "layer_decay": _LAYER_DECAY,
+    "torch_scheduler": _TORCH_SCHEDULER,
+}
 
 
 def _schedule(arguments: Mapping[str, _Node]) -> _Node:
     elsewhere = {"not": {"pattern": rf"^{re.escape(schedules.__name__)}\.\w+$"}}  # or it is one of ours, misspelled
     summaries = {name: node["description"] for name, node in arguments.items()}
     target = _suggesting(summaries, "A Schedule of your own.", **elsewhere)
-    description = "The dotted name of the class: lit_optim.schedules.Cosine, or one of your own."
+    description = (
+        "The dotted name of the class: lit_optim.schedules.Cosine, torch.optim.lr_scheduler.StepLR, or one of your own."
+    )
     return {
         "description": "How the hyperparameter moves over the run: a class and its arguments; null for not at all.",
         "type": ["object", "null"],
         "required": ["_target_"],
         "properties": {"_target_": {"description": description, "type": "string", **target}},
         "allOf": [
-            {"if": {"properties": {"_target_": {"const": name}}, "required": ["_target_"]}, "then": _ref(name)}
-            for name in arguments
+            *(_where({"const": name}, name) for name in arguments),
+            _where({"pattern": r"^torch\.optim\.lr_scheduler\."}, "torch_scheduler"),
         ],
     }
+
+
+def _where(target: _Node, definition: str) -> _Node:
+    return {"if": {"properties": {"_target_": target}, "required": ["_target_"]}, "then": _ref(definition)}
 
 
 def _arguments(name: str, cls: Any) -> _Node:
@@ -243,6 +276,7 @@ _FORMS = {
     frozenset({float}): _NUMBER,
     frozenset({int}): _form("a whole number", "integer"),
     frozenset({bool}): _BOOLEAN,
+    frozenset({str}): _name("Text."),
     frozenset(get_args(Duration)): _DURATION,
     frozenset({Schedule}): _ref("schedule", "A schedule of its own: a class and its arguments."),
 }

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import lit_optim as lo
+from lit_optim.names import dotted_name
+from lit_optim.schedules.plateau import Plateau
 
 PACKAGE = Path(lo.__file__).parent
 ROWS = [
@@ -16,11 +18,11 @@ ROWS = [
     {"durations"},
     {"schedules", "matches", "names", "hyperparameters", "lr_scaling"},
     {"targets"},
-    {"rules"},
-    {"recipe"},
-    {"schema", "tables", "sweep"},
+    {"rules", "simulation"},
+    {"recipe", "torch_schedules"},
+    {"schema", "tables", "sweep", "schedule_nodes", "monitors"},
     {"plan"},
-    {"differences"},
+    {"differences", "reductions"},
     {"tfrecord"},
     {"runs"},
     {"structure"},
@@ -32,7 +34,7 @@ ROWS = [
     {"classes"},
     {"cascade", "state_types"},
     {"grouping"},
-    {"execution"},
+    {"execution", "torch_traps"},
     {"matching", "checks", "advice", "idle"},
     {"planner"},
     {"figure", "sweep_figure", "runs_figure"},
@@ -93,6 +95,21 @@ def test_the_looks_downwards_are_lazy() -> None:
     assert looks == [("Plan", "diff"), ("Plan", "__str__")]
 
 
+def test_torchs_schedulers_are_looked_at_lazily() -> None:
+    module = ast.parse((PACKAGE / "schedule_nodes.py").read_text())
+    looks = [n for n in ast.walk(module) if isinstance(n, ast.ImportFrom) and n.module == "lit_optim.torch_schedules"]
+    assert len(looks) == 1
+    assert looks[0] not in module.body
+    code = f"""
+import sys
+from lit_optim.schedule_nodes import schedule_of
+schedule_of({{"_target_": "lit_optim.schedules.Cosine"}}, "schedule.lr")
+schedule_of({{"_target_": "{dotted_name(Plateau)}", "monitor": "val/loss"}}, "schedule.lr")
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("path", MODULES, ids=_named)
 def test_heavy_packages_are_imported_only_in_their_places(path: Path) -> None:
     roots = {name.split(".")[0] for name in _imports(path)}
@@ -112,6 +129,7 @@ def test_files_are_short_and_named_after_an_idea(path: Path) -> None:
     [
         *("", ".errors", ".durations", ".schedules", ".targets", ".recipe", ".schema", ".tables", ".plan", ".render"),
         *(".differences", ".runs.comparison", ".runs.curves", ".runs.telling", ".runs_figure", ".cli.compare"),
+        *(".monitors", ".schedule_nodes"),
     ],
 )
 def test_importing_it_imports_no_torch(name: str) -> None:

@@ -1,11 +1,12 @@
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_optim.durations import Horizon, steps_before, steps_of
+from lit_optim.durations import Horizon, epoch_of, steps_before, steps_of
 from lit_optim.errors import PlanError
 
 RUN = Horizon(total_steps=1000, steps_per_epoch=100)
@@ -231,6 +232,11 @@ def test_epochs_add_up_one_by_one(stretches: list[tuple[int, int]], epoch: int) 
     by_epoch = [[steps for first, steps in pieces if first <= number][-1] for number in range(epoch)]
     assert steps_before(epoch, pieces) == sum(by_epoch)
     assert type(steps_before(epoch, pieces)) is int
+    if all(one[1] != two[1] for one, two in pairwise(pieces)):
+        horizon = Horizon(-1, pieces[0][1], None, tuple(pieces) if len(pieces) > 1 else ())
+        assert [epoch_of(step, horizon) for step in range(sum(by_epoch))] == [
+            number for number, steps in enumerate(by_epoch) for _ in range(steps)
+        ]
     half = steps_before(epoch + 0.5, pieces)
     assert half == (steps_before(epoch, pieces) + steps_before(epoch + 1, pieces)) / 2
 

@@ -33,6 +33,7 @@ def test_a_mistake_moves_under_another_key_and_keeps_the_rest() -> None:
     assert Mistake("warmup", "p", "g", remedy="r").under("schedule.lr") == Mistake(
         "schedule.lr.warmup", "p", "g", remedy="r"
     )
+    assert Mistake("", "of the whole node").under("schedule.lr").key == "schedule.lr"
 
 
 @pytest.mark.parametrize("kind", [lo.RecipeError, lo.PlanError, lo.ConfigError, lo.DataError, lo.RunError])

@@ -17,7 +17,9 @@ from matplotlib.lines import Line2D
 
 import lit_optim as lo
 from lit_optim.figure import save_figure
+from lit_optim.names import dotted_name
 from lit_optim.plan import Group
+from lit_optim.schedules.plateau import Plateau
 
 Draw = Callable[[lo.Plan], Figure]
 WARMUP = {"_target_": "lit_optim.schedules.WarmupCosine"}
@@ -141,6 +143,17 @@ def test_every_hyperparameter_that_moves_in_some_group_has_a_panel_with_all_that
         "b": (steps, plan.curve("b", "weight_decay").tolist()),
     }
     assert (lr.get_xlabel(), decay.get_xlabel()) == ("", "optimizer step")
+
+
+def test_curves_that_are_no_formula_are_named_in_the_title(draw: Draw) -> None:
+    step = {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 300}
+    plateau = {"_target_": dotted_name(Plateau), "monitor": "val/loss"}
+    lr, decay = draw(
+        plan_of(group("a", moving={"lr": step, "weight_decay": plateau}), group("b", moving={"lr": WARMUP}))
+    ).axes
+    assert (lr.get_title("left"), decay.get_title("left")) == ("lr (simulated)", "weight_decay (depends on val/loss)")
+    [axes] = draw(plan_of(group("a", moving={"lr": step}), group("b", moving={"lr": plateau}))).axes
+    assert axes.get_title("left") == "lr (simulated, depends on val/loss)"
 
 
 def test_lr_is_drawn_where_nothing_moves(draw: Draw) -> None:

@@ -631,7 +631,8 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
         pytest.param(
             sgd(schedule={"lr": {"_target_": "torch.optim.SGD"}}),
             [
-                "schedule.lr._target_: torch.optim.SGD is not a lit_optim Schedule, so a config may not call it",
+                "schedule.lr._target_: torch.optim.SGD is not a lit_optim Schedule or torch LRScheduler, so a config "
+                "may not call it",
                 "    given:   torch.optim.SGD",
                 "    fix:     name a class of that kind; a function or a method is never called from a config",
             ],

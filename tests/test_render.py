@@ -7,9 +7,11 @@ import pytest
 from torch import nn
 
 import lit_optim as lo
+from lit_optim.names import dotted_name
 from lit_optim.plan import Group, Span, span
 from lit_optim.render import plan_text
 from lit_optim.schedules import Curve
+from lit_optim.schedules.plateau import Plateau
 
 
 def planned(horizon: lo.Horizon, **parts: Any) -> lo.Plan:
@@ -64,6 +66,30 @@ def test_the_text_of_a_plan() -> None:
         "scheduled values: first step → highest in between → last",
         f"    step; plan {PLAN.hash}",
     ]
+
+
+def test_curves_that_are_no_formula_are_named_with_their_groups() -> None:
+    step = {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 3, "interval": "epoch"}
+    plateau = {"_target_": dotted_name(Plateau), "monitor": "val/loss"}
+
+    def notes(*schedules: Mapping[str, Any]) -> list[str]:
+        groups = [
+            Group(f"g{number}", "torch.optim.SGD", {"lr": 0.1, "momentum": 0.9}, moving, (f"p{number}",), 1)
+            for number, moving in enumerate(schedules)
+        ]
+        plan = lo.Plan(tuple(groups), lo.Horizon(100, 10))
+        return [line for line in lines_of(plan) if line.startswith("schedule of")]
+
+    stepped = "simulated, StepLR is stepped every epoch"
+    assert notes({"lr": step}) == notes({"lr": step}, {}) == [f"schedule of lr: {stepped}"]
+    assert notes({"lr": step, "momentum": plateau}, {"lr": plateau}) == [
+        f"schedule of lr of g0: {stepped}",
+        "schedule of lr of g1: depends on val/loss",
+        "schedule of momentum: depends on val/loss",
+    ]
+    ours = {"lr": {"_target_": "lit_optim.schedules.Cosine"}}
+    assert notes(ours) == []
+    assert notes(ours, *[{"lr": step}] * 5) == [f"schedule of lr of g1, g2, g3 and 2 more: {stepped}"]
 
 
 def test_printing_a_plan_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,13 +104,41 @@ def test_a_schedule_calls_schedules_alone(
     node = FORMS[form](name)
     held = {"": node, ".final_factor": node, ".final_factor.0.a": [{"a": node}]}[where]
     schedule = held if not where else {"_target_": "lit_optim.schedules.Linear", "final_factor": held}
+    _refuses(schedule, f"{{}}{where}._target_")
+    assert ran == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", DANGERS)
+@pytest.mark.parametrize("where", [".gamma", ".schedulers.1", ".lr_lambda", ".interval", ".monitor"])
+def test_a_scheduler_of_torchs_calls_schedulers_alone(
+    ran: list[tuple[Any, ...]], tmp_path: Path, name: str, form: str, where: str
+) -> None:
+    node = FORMS[form](name)
+    torchs = "torch.optim.lr_scheduler."
+    schedule = {
+        ".gamma": {"_target_": f"{torchs}ExponentialLR", "gamma": node},
+        ".schedulers.1": {
+            "_target_": f"{torchs}ChainedScheduler",
+            "schedulers": [{"_target_": f"{torchs}ConstantLR"}, node],
+        },
+        ".lr_lambda": {"_target_": f"{torchs}LambdaLR", "lr_lambda": node},
+        ".interval": {"_target_": f"{torchs}ConstantLR", "interval": node},
+        ".monitor": {"_target_": f"{torchs}ReduceLROnPlateau", "monitor": node},
+    }[where]
+    _refuses(schedule, f"{{}}{where}._target_")
+    assert ran == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def _refuses(schedule: Any, key: str) -> None:
+    """At the top and in a rule."""
     of_a_rule = {"b": {"match": "weight", "schedule": {"lr": schedule}}}
-    for recipe, key in (
+    for recipe, place in (
         ({"optimizer": _adamw(), "schedule": {"lr": schedule}}, "schedule.lr"),
         ({"optimizer": _adamw(), "rules": of_a_rule}, "rules.b.schedule.lr"),
     ):
         with pytest.raises(lo.LitOptimError) as refused:
             lo.make_plan(torch.nn.Linear(2, 2), lo.Recipe.from_config(recipe), lo.Horizon(10, 5))
-        assert f"{key}{where}._target_" in {mistake.key for mistake in refused.value.mistakes}
-    assert ran == []
-    assert list(tmp_path.iterdir()) == []
+        assert key.format(place) in {mistake.key for mistake in refused.value.mistakes}

@@ -6,11 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lit_optim.plateau import Plateau
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 import lit_optim as lo
 from lit_optim.models import MLP
+from lit_optim.names import dotted_name
 from lit_optim.scheduler import PlanScheduler
 
 TOTAL = 24
@@ -306,3 +308,28 @@ def test_what_an_optimizer_moves_itself_stays_as_loaded_unless_it_is_scheduled(s
     resumed.load_state_dict(scheduler.state_dict())
     assert (again.param_groups[0]["lr"] == moved) is not scheduled or moved == 0.01
     assert scheduled or moved != 0.01
+
+
+def test_a_scheduler_of_torchs_goes_on_from_its_step_alone() -> None:
+    cosine = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 3, "interval": "epoch"}
+    config = {**CONFIG, "rules": {}, "schedule": {"lr": cosine}}
+    _, plan, optimizer, scheduler = built(config)
+    scheduler.load_state_dict({"last_epoch": 17})
+    assert optimizer.param_groups[0]["lr"] == plan.curve("default", "lr")[17] < plan.curve("default", "lr")[0]
+    assert scheduler.state_dict() == {"last_epoch": 17}
+
+
+def test_what_a_metric_reduces_is_reduced_from_the_next_step_on() -> None:
+    plateau = {"_target_": dotted_name(Plateau), "monitor": "val/loss", "patience": 0, "warmup": 2, "start_factor": 0.5}
+    _, _, optimizer, scheduler = built({**CONFIG, "rules": {}, "schedule": {"lr": plateau}})
+    assert isinstance(scheduler, PlanScheduler)
+    assert scheduler.monitors == ("val/loss",)
+    used = []
+    for value in (1.0, 1.0, 1.0, 1.0, 1.0):
+        used.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+        scheduler.see({"val/loss": value, "val/acc": 0.0})
+    assert used == pytest.approx([0.05, 0.075, 0.1, 0.01, 0.001])
+    scheduler.step(1)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.075e-3)

@@ -242,7 +242,8 @@ def test_an_argument_is_said_as_its_class_says_it() -> None:
 
 @pytest.mark.parametrize("cls", OWN.values(), ids=OWN.keys())
 def test_the_defaults_of_a_schedule_are_accepted(cls: Any) -> None:
-    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    fields = dataclasses.fields(cls)
+    defaults = {field.name: "x" if field.default is dataclasses.MISSING else field.default for field in fields}
     needed = {"schedule": {"_target_": "my_package.Mine"}, "schedules": [{"_target_": "my_package.Mine"}]}
     arguments: dict[str, Any] = {name: [] if default == () else default for name, default in defaults.items()}
     arguments |= {name: value for name, value in needed.items() if name in arguments}
@@ -504,6 +505,28 @@ def test_an_argument_that_a_schedule_would_refuse_is_refused(name: str) -> None:
 
 def test_a_schedule_of_one_s_own_takes_any_argument() -> None:
     assert refusals(with_schedule("my_package.Cosine", warmpu="5", inner={"_target_": "x", "of": [None, True]})) == []
+
+
+def test_a_scheduler_of_torch_s_may_say_what_steps_it() -> None:
+    target = "torch.optim.lr_scheduler.StepLR"
+    sound = {"step_size": 3, "gamma": 0.1, "interval": "epoch", "frequency": 2}
+    assert refusals(with_schedule(target, **sound)) == []
+    assert refusals(with_schedule(target, interval="${a.b}", frequency="${a.c}", monitor="val/loss")) == []
+    inner = [{"_target_": "torch.optim.lr_scheduler.ConstantLR"}]
+    assert refusals(with_schedule("torch.optim.lr_scheduler.ChainedScheduler", schedulers=inner)) == []
+    for name, value, keyword in (
+        ("interval", "batch", "pattern"),
+        ("interval", 3, "type"),
+        ("frequency", 0, "minimum"),
+        ("frequency", 1.5, "type"),
+        ("monitor", None, "type"),
+    ):
+        [(path, by, _)] = refusals(with_schedule(target, **{name: value}))
+        assert (path, by) == (f"schedule.lr.{name}", keyword)
+        assert refusals(with_schedule("my_package.StepLR", **{name: value})) == []
+    for name in ("optimizer", "last_epoch"):
+        assert not VALIDATOR.is_valid(with_schedule(target, **{name: 3}))
+        assert VALIDATOR.is_valid(with_schedule("my_package.StepLR", **{name: 3}))
 
 
 # --- its patterns are the reader's -----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from lit_optim.errors import ConfigError, LitOptimError, Mistake, RecipeError, n
 from lit_optim.integration.classifier import LitClassifier
 from lit_optim.integration.module import attach
 from lit_optim.lr_scaling import SIZE, WAY
+from lit_optim.monitors import never_logged
 from lit_optim.recipe import Recipe
 from lit_optim.targets import callee_of, instantiate, parameters_of
 
@@ -135,18 +136,12 @@ def callbacks_of(config: DictConfig) -> list[Callback]:
 
 def check_monitors(config: DictConfig, module: LightningModule) -> None:
     """Refuse a callback that waits for a metric which the module never logs, as far as the module says what it logs."""
-    logged = getattr(module, "logged", None)
-    if logged is None:
-        return
-    known = tuple(name for name in logged if not name.startswith("test/"))
-    mistakes = []
-    for name, node in _node(config, "callbacks").items():
-        monitor = node.get("monitor") if isinstance(node, Mapping) else None
-        if monitor is not None and monitor not in known:
-            problem = f"{type(module).__name__} never logs this while it trains"
-            remedy = "monitor one of these, or null for none"
-            key = f"callbacks.{name}.monitor"
-            mistakes.append(Mistake(key, problem, repr(monitor), known, nearest(str(monitor), known), remedy))
+    said = {
+        f"callbacks.{name}.monitor": node["monitor"]
+        for name, node in _node(config, "callbacks").items()
+        if isinstance(node, Mapping) and node.get("monitor") is not None
+    }
+    mistakes = never_logged(module, said, remedy="monitor one of these, or null for none")
     if mistakes:
         raise ConfigError(*mistakes)
 

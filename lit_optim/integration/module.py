@@ -23,12 +23,14 @@ from lit_optim.integration.callbacks.accumulation import AccumulateByEpoch
 from lit_optim.integration.callbacks.clipping import ClipGroups
 from lit_optim.integration.callbacks.continuing import Continuing
 from lit_optim.integration.callbacks.freezing import DropGradients
+from lit_optim.integration.callbacks.metrics import ShowMetrics
 from lit_optim.integration.callbacks.modes import OptimizerModes
 from lit_optim.integration.callbacks.replay import ReplaySteps
 from lit_optim.integration.checkpoint_io import AtomicCheckpointIO
 from lit_optim.integration.compiled import accept_compiled
 from lit_optim.integration.horizon import accumulation_schedulers, fitting_horizon, warned_of_time
 from lit_optim.integration.loop import check_loop, check_needs
+from lit_optim.monitors import monitors_in
 from lit_optim.plan import Plan
 from lit_optim.planner import Planner, make_plan
 from lit_optim.recipe import Recipe
@@ -94,16 +96,18 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     accumulating = map(AccumulateByEpoch, accumulation_schedulers(module.trainer)[-1:])
     callbacks[:] = [
         *accumulating,
-        *_helpers(optimizer, scheduler, late),
+        *_helpers(optimizer, scheduler, late, recipe),
         *(one for one in callbacks if not isinstance(one, _HELPERS)),
     ]
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
 
-_HELPERS = (AccumulateByEpoch, DropGradients, ClipGroups, ReplaySteps, OptimizerModes)
+_HELPERS = (AccumulateByEpoch, DropGradients, ClipGroups, ReplaySteps, OptimizerModes, ShowMetrics)
 
 
-def _helpers(optimizer: Optimizer, scheduler: PlanScheduler, late: Sequence[nn.Parameter]) -> Iterator[Callback]:
+def _helpers(
+    optimizer: Optimizer, scheduler: PlanScheduler, late: Sequence[nn.Parameter], recipe: Recipe
+) -> Iterator[Callback]:
     """What does in Lightning's loop what the plan and its optimizer want; first among the callbacks, before savers."""
     if scheduler.needs.modes:
         yield OptimizerModes(optimizer)
@@ -114,6 +118,8 @@ def _helpers(optimizer: Optimizer, scheduler: PlanScheduler, late: Sequence[nn.P
         yield ClipGroups(scheduler.clipping)
     if scheduler.needs.closure or scheduler.needs.evaluates:
         yield ReplaySteps(scheduler.step_hook, optimizer)
+    if scheduler.monitors:
+        yield ShowMetrics(scheduler, monitors_in(recipe))
 
 
 def _frozen_too_late(module: LightningModule, plan: Plan) -> list[nn.Parameter]:

@@ -27,6 +27,7 @@ from lit_optim.schedules.decays import (
     WarmupStableDecay,
 )
 from lit_optim.schedules.function import schedule
+from lit_optim.schedules.plateau import Plateau
 from lit_optim.schedules.points import Milestones, Piecewise
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Milestones",
     "OneCycle",
     "Piecewise",
+    "Plateau",
     "Polynomial",
     "Schedule",
     "Warmup",

@@ -168,6 +168,7 @@ TAKE_WARMUP = [cls for cls in PUBLIC if cls is not Joined]
 @pytest.mark.parametrize("cls", TAKE_WARMUP)
 def test_each_takes_a_warmup_as_one_number(cls: Any) -> None:
     needed = {"Milestones": {"at": [50], "factors": [0.5]}, "Piecewise": {"at": [50], "factors": [0.5]}}
+    needed["Plateau"] = {"monitor": "val/loss"}
     needed["Warmup"] = {"schedule": {"_target_": "lit_optim.schedules.Cosine"}}
     target = f"lit_optim.schedules.{cls.__name__}"
     node = {"_target_": target, "warmup": "10%", **needed.get(cls.__name__, {})}
