@@ -13,7 +13,7 @@ import lit_optim as lo
 PACKAGE = Path(lo.__file__).parent
 ROWS = [
     {"errors"},
-    {"durations"},
+    {"durations", "cadence"},
     {"schedules", "matches", "names"},
     {"targets"},
     {"rules"},
@@ -35,7 +35,7 @@ ROWS = [
     {"planner"},
     {"figure", "sweep_figure"},
     {"render", "explain"},
-    {"composite", "step_hooks", "state"},
+    {"composite", "step_hooks", "state", "statistics", "findings"},
     {"scheduler"},
     {"builder"},
     {"integration"},

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_optim.errors import ConfigError, Mistake
-from lit_optim.integration.tensorboard import Row, mark_resume, write_rows
+from lit_optim.integration.tensorboard import Row, log_rows, mark_resume
 
 __all__ = ["Recorder", "batch_loss", "group_names"]
 
@@ -178,13 +178,7 @@ class Recorder(Callback):
             on_device = reduced if isinstance(reduced, Tensor) else on_device
         if not trainer.is_global_zero:
             return
-        rows = _rows(steps, [] if on_device is None else on_device.tolist())
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                write_rows(logger, rows)
-            else:
-                for row in rows:
-                    logger.log_metrics(dict(row.values), row.step)
+        log_rows(trainer.loggers, _rows(steps, [] if on_device is None else on_device.tolist()))
 
 
 def batch_loss(outputs: Any) -> Tensor | None:

@@ -180,7 +180,7 @@ def test_an_optimizer_that_repeats_its_closure_has_one_row_a_step(tmp_path: Path
 
 def test_rows_are_brought_out_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
-    monkeypatch.setattr(recorder_module, "write_rows", lambda logger, rows: batches.append(len(rows)))
+    monkeypatch.setattr(recorder_module, "log_rows", lambda loggers, rows: batches.append(len(rows)))
     trainer(RunLogger(tmp_path), Recorder(flush_every=4)).fit(Tiny(), Batches())
     assert batches == [4, 3] * EPOCHS, "every 4 steps, and what is left at the end of an epoch"
 
@@ -218,7 +218,7 @@ def test_rows_carry_the_time_of_their_step_not_of_their_writing(
     ticks = iter(range(1000, 2000))
     monkeypatch.setattr(recorder_module.time, "time", lambda: float(next(ticks)))
     rows: list[Any] = []
-    monkeypatch.setattr(recorder_module, "write_rows", lambda logger, written: rows.extend(written))
+    monkeypatch.setattr(recorder_module, "log_rows", lambda loggers, written: rows.extend(written))
     trainer(RunLogger(tmp_path), Recorder()).fit(Tiny(), Batches())
     times = [row.wall_time for row in rows]
     assert len(set(times)) == EPOCHS * BATCHES
@@ -244,7 +244,7 @@ def test_a_failing_disk_does_not_hide_the_exception(
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(recorder_module, "write_rows", full)
+    monkeypatch.setattr(recorder_module, "log_rows", full)
     with pytest.raises(ArithmeticError, match="boom"):
         trainer(RunLogger(tmp_path), Recorder()).fit(Breaking(), Batches())
     assert "the last recorded steps could not be written" in caplog.text
