@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from lit_optim.needs import wraps
 
-__all__ = ["QUANTITIES", "Figures", "Measurement", "figures", "local"]
+__all__ = ["QUANTITIES", "Figures", "Measurement", "figures", "local", "share_of_process"]
 
 _SUMS = {  # what is summed over a group's parameters to get each quantity
     "grad_norm": ("gradient",),
@@ -131,7 +131,7 @@ class Measurement:
             rows.append(values)
         stacked = torch.stack(rows) if rows else nothing[:0]
         if self.world_size > 1:
-            stacked = stacked * stacked.new_tensor([_weight(one, self.world_size) for one in self._parameters])
+            stacked = stacked * stacked.new_tensor([share_of_process(one, self.world_size) for one in self._parameters])
         return stacked.flatten()
 
     @property
@@ -287,11 +287,11 @@ def _numel(parameter: Tensor) -> int:
     return parameter.numel() * (2 if parameter.is_complex() else 1)
 
 
-def _weight(parameter: Tensor, world_size: int) -> float:
+def share_of_process(tensor: Tensor, world_size: int) -> float:
     """What a process's part counts for in a sum over all processes: one over the number that hold the same part."""
-    if not isinstance(parameter, DTensor):
+    if not isinstance(tensor, DTensor):
         return 1 / world_size
-    mesh, placements = parameter.device_mesh, parameter.placements
+    mesh, placements = tensor.device_mesh, tensor.placements
     parts = math.prod(mesh.size(dim) for dim, placement in enumerate(placements) if isinstance(placement, Shard))
     return parts / world_size
 

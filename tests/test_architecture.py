@@ -36,7 +36,7 @@ ROWS = [
     {"figure", "sweep_figure"},
     {"render", "explain"},
     {"composite", "step_hooks", "state", "statistics", "findings"},
-    {"scheduler"},
+    {"scheduler", "histograms"},
     {"builder"},
     {"integration"},
     {"models", "data"},

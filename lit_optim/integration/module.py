@@ -95,6 +95,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
         *accumulating,
         *_helpers(optimizer, scheduler, late),
         *(one for one in callbacks if not isinstance(one, _HELPERS)),
+        *_clipping(scheduler),
     ]
     _make_resumable(module)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
@@ -109,11 +110,15 @@ def _helpers(optimizer: Optimizer, scheduler: PlanScheduler, late: Sequence[nn.P
         yield OptimizerModes(optimizer)
     if scheduler.thaw.has_work or late:
         yield DropGradients(scheduler.thaw, late)
-    if scheduler.clipping.has_work:
-        scheduler.step_hook.on_gradients.remove(scheduler.clipping.clip)  # in time for Lightning's own clipping
-        yield ClipGroups(scheduler.clipping)
     if scheduler.needs.closure or scheduler.needs.evaluates:
         yield ReplaySteps(scheduler.step_hook, optimizer)
+
+
+def _clipping(scheduler: PlanScheduler) -> Iterator[Callback]:
+    """What clips single groups: in time for Lightning's own clipping, after whatever looks at gradients."""
+    if scheduler.clipping.has_work:
+        scheduler.step_hook.on_gradients.remove(scheduler.clipping.clip)
+        yield ClipGroups(scheduler.clipping)
 
 
 def _frozen_too_late(module: LightningModule, plan: Plan) -> list[nn.Parameter]:

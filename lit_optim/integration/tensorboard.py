@@ -17,9 +17,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
 from lit_optim.errors import Mistake, RunError
+from lit_optim.histograms import LIMITS, Histogram
 from lit_optim.integration.tfrecord import frame
 
-__all__ = ["Row", "RunLogger", "log_rows", "mark_resume", "write_rows"]
+__all__ = ["Row", "RunLogger", "log_histograms", "log_rows", "mark_resume", "write_rows"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS_OF_COLOR_TYPE = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # PNG specification, section 11.2.1 (IHDR)
@@ -204,6 +205,19 @@ def log_rows(loggers: Iterable[Logger], rows: Sequence[Row]) -> None:
         else:
             for row in rows:
                 logger.log_metrics(dict(row.values), row.step)
+
+
+def log_histograms(loggers: Iterable[Logger], histograms: Iterable[Histogram], step: int) -> None:
+    """Write histograms to the loggers of TensorBoard's family, on rank zero; others have no form for them."""
+    writers = [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
+    for tag, counts, total, squares in histograms:
+        filled = [place for place, count in enumerate(counts) if count]
+        first, end = filled[0], filled[-1] + 1
+        low, high = LIMITS[max(first - 1, 0)], LIMITS[end - 1]
+        for writer in writers:
+            writer.add_histogram_raw(
+                tag, low, high, sum(counts), total, squares, LIMITS[first:end], counts[first:end], step
+            )
 
 
 def _events(rows: Sequence[Row], prefix: str) -> list[bytes]:

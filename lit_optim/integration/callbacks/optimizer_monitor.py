@@ -22,17 +22,18 @@ from torch.utils.hooks import RemovableHandle
 from lit_optim.cadence import Cadence, is_count
 from lit_optim.errors import ConfigError, Mistake
 from lit_optim.findings import FIRST_LOSSES, Dead, Log, Watch
+from lit_optim.histograms import Histograms
 from lit_optim.integration.callbacks.recorder import batch_loss, group_names
 from lit_optim.integration.dead_units import DeadUnits
 from lit_optim.integration.findings_file import causes_since, run_folder_of, tell
 from lit_optim.integration.losses import Losses
-from lit_optim.integration.tensorboard import Row, log_rows, mark_resume
+from lit_optim.integration.tensorboard import Row, log_histograms, log_rows, mark_resume
 from lit_optim.selection import entries_of
 from lit_optim.statistics import QUANTITIES, Figures, Measurement, figures
 
 __all__ = ["OptimizerMonitor"]
 
-_ALL = (*QUANTITIES, "dead_relu")
+_ALL = (*QUANTITIES, "dead_relu", "histograms")
 
 
 class OptimizerMonitor(Callback):
@@ -58,6 +59,8 @@ class OptimizerMonitor(Callback):
     ``dead_relu``          by ReLU module in place of group: the share of its units that were 0 for every sample of the
                            last ``window`` steps. Found are modules (``nn.ReLU``, ``nn.ReLU6``) that ``torch.compile``
                            doesn't run; ``torch.nn.functional.relu`` can't be seen. `DeadUnits` says what a unit is
+    ``histograms``         off by default: ``gradients/<group>`` as the optimizer gets them and ``weights/<group>``,
+                           counted in powers of two; loggers of the TensorBoard family alone can show them
     =====================  ============================================================================================
 
     A finding is one line on stderr and in ``findings.txt`` in the run's folder, with what to do about it: gradients
@@ -84,7 +87,7 @@ class OptimizerMonitor(Callback):
     def __init__(self, every: int | None = 50, window: int = 10, **cadence: int | None) -> None:
         mistakes: list[Mistake] = []
         try:
-            self.cadence = Cadence.of(every, cadence, _ALL)
+            self.cadence = Cadence.of(every, {"histograms": None, **cadence}, _ALL)
         except ConfigError as error:
             mistakes += error.mistakes
         if not is_count(window) or window < 1:
@@ -102,6 +105,7 @@ class OptimizerMonitor(Callback):
         self._step: int | None = None  # whose batch has not ended yet
         self._due: list[str] = []
         self._measured: dict[Optimizer, Measurement] = {}
+        self._histograms: dict[Optimizer, Histograms] = {}
         self._lrs: dict[str, float | Tensor] = {}
         self._built_with: dict[str, float] = {}
         self._losses = Losses(FIRST_LOSSES)
@@ -175,6 +179,8 @@ class OptimizerMonitor(Callback):
         quantities = [name for name in self._due if name in QUANTITIES]
         measurement = self._measured[optimizer] = Measurement(optimizer, names, quantities, trainer.world_size)
         measurement.before()
+        if "histograms" in self._due:
+            self._histograms[optimizer] = Histograms(optimizer, names, trainer.world_size)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         """A step pre-hook: see the gradients as the optimizer does, which may be once it has called the closure."""
@@ -182,7 +188,7 @@ class OptimizerMonitor(Callback):
             return None
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if optimizer in self._measured:  # they are there already: with a GradScaler, and with SAM
-            self._measured[optimizer].clipped()
+            self._see_clipped(optimizer)
             return None
         if closure is None:
             return None
@@ -195,8 +201,13 @@ class OptimizerMonitor(Callback):
         is_first = optimizer not in self._measured
         result = closure()
         if is_first and optimizer in self._measured:
-            self._measured[optimizer].clipped()
+            self._see_clipped(optimizer)
         return result
+
+    def _see_clipped(self, optimizer: Optimizer) -> None:
+        self._measured[optimizer].clipped()
+        if optimizer in self._histograms:
+            self._histograms[optimizer].take()
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """A step post-hook."""
@@ -218,10 +229,11 @@ class OptimizerMonitor(Callback):
         if self._due:
             self._log(trainer, pl_module, step)
         self._step, self._last = None, step
-        self._measured = {}
+        self._measured, self._histograms = {}, {}
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         measurements = [*self._measured.values()]
+        histograms = [*self._histograms.values()]
         ranks = trainer.world_size
         lrs = [lr for lr in self._lrs.values() if isinstance(lr, Tensor)]
         watched = self._dead if "dead_relu" in self._due else None
@@ -230,6 +242,7 @@ class OptimizerMonitor(Callback):
             [self._losses.take(trainer.accumulate_grad_batches) / ranks],
             [lr / ranks for lr in lrs],
             watched.take(ranks) if watched else [],
+            *([one.vector()] for one in histograms),
         ]
         first = parts[0][0]
         vector = torch.cat([one.to(first).flatten() for part in parts for one in part])
@@ -243,6 +256,8 @@ class OptimizerMonitor(Callback):
         fetched = iter(of_parts[2])
         dead = watched.read(of_parts[3]) if watched else {}
         log_rows(trainer.loggers, [Row(step, time.time(), _tags(seen, dead))])
+        for one, of_one in zip(histograms, of_parts[4:], strict=True):
+            log_histograms(trainer.loggers, one.read(of_one), step)
         loss, first_losses = self._losses.read(of_parts[1])
         log = Log(
             step=step,
