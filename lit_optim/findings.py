@@ -156,7 +156,9 @@ class Watch:
             return []
         remedy = "lower the learning rate, warm up for longer, or clip (trainer.gradient_clip_val=1.0)"
         cause = "train/loss diverged"
-        if not all(map(math.isfinite, (log.loss, *log.first_losses))):
+        is_finite = all(map(math.isfinite, (log.loss, *log.first_losses)))
+        lasts = self._lasts("train/loss not finite", not is_finite)
+        if not is_finite and (lasts or not log.scaled):
             return [Finding(log.step, cause, "the loss is infinite or NaN", remedy)]
         if self.range is None:
             return []
@@ -182,8 +184,8 @@ class Watch:
                 text = f"a step moves these weights by {ratio:.2g} of their norm, {PATIENCE} logs in a row"
                 found.append(Finding(log.step, cause, text, f"lower {at}, or warm up for longer"))
             cause = f"update_ratio/{group} too small"
-            if self._lasts(cause, ratio < SMALL_UPDATE and group in norms):
-                if norms[group] == 0:
+            if self._lasts(cause, ratio < SMALL_UPDATE):
+                if norms.get(group) == 0:
                     text = f"all gradients are 0, {PATIENCE} logs in a row"
                     remedy = "see whether the loss depends on these weights: a dead ReLU, a detach, a branch not taken"
                 else:

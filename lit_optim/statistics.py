@@ -80,6 +80,7 @@ class Measurement:
     quantities: Sequence[str]
     world_size: int = 1
     _rows: dict[str, _Row] = field(default_factory=dict, repr=False)
+    _has_gradient: list[bool] = field(default_factory=list, repr=False)
     _before: list[Tensor] = field(default_factory=list, repr=False)
     _scale: Tensor | None = field(default=None, repr=False)
 
@@ -97,6 +98,7 @@ class Measurement:
         For an update it copies the parameters: their memory once more, until `after`.
         """
         gradients = [parameter.grad for parameter in self._parameters]
+        self._has_gradient = [gradient is not None for gradient in gradients]
         self._measure("gradient", lambda: self._squares(gradients))
         self._measure("zeros", lambda: self._of_present(_zeros, gradients))
         self._measure("nonfinite", lambda: self._of_present(_nonfinite, gradients))
@@ -115,7 +117,7 @@ class Measurement:
         """Once the step is done, before anything else moves the parameters or a scheduler the learning rate."""
         if self._before:
             torch._foreach_sub_(self._before, [local(parameter) for parameter in self._parameters])
-            self._measure("update", lambda: self._squares(self._before))
+            self._measure("update", lambda: self._squares(self._before)._replace(present=self._has_gradient))
             self._before = []
         self._measure("momentum", lambda: self._squares([*map(self._momentum, self._parameters)]))
         self._measure("step", self._effective_steps)

@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from lit_optim.findings import Finding, causes_in
-from lit_optim.integration.callbacks.run_files import RunFiles
+from lit_optim.integration.run_folder import RunFolder
 
 __all__ = ["FINDINGS", "causes_since", "run_folder_of", "tell"]
 
@@ -20,8 +20,9 @@ FINDINGS = "findings.txt"
 def run_folder_of(trainer: Trainer) -> Path:
     """Where a run keeps its files: a run of ``lit-optim``, its logger's folder, or ``default_root_dir``."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a helper of its own
-        if isinstance(callback, RunFiles):
-            return callback.folder.path
+        folder = getattr(callback, "folder", None)
+        if isinstance(folder, RunFolder):
+            return folder.path
     if not trainer.loggers:
         return Path(trainer.default_root_dir)
     logger = trainer.loggers[0]

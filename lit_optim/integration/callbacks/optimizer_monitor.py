@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,19 +15,18 @@ from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from lit_optim.cadence import Cadence, is_count
 from lit_optim.errors import ConfigError, Mistake
 from lit_optim.findings import FIRST_LOSSES, Dead, Log, Watch
-from lit_optim.histograms import Histograms
-from lit_optim.integration.callbacks.recorder import batch_loss, group_names
+from lit_optim.integration.around_steps import AroundSteps
+from lit_optim.integration.callbacks.recorder import batch_loss
 from lit_optim.integration.dead_units import DeadUnits
 from lit_optim.integration.findings_file import causes_since, run_folder_of, tell
 from lit_optim.integration.losses import Losses
 from lit_optim.integration.tensorboard import Row, log_histograms, log_rows, mark_resume
 from lit_optim.selection import entries_of
-from lit_optim.statistics import QUANTITIES, Figures, Measurement, figures
+from lit_optim.statistics import QUANTITIES, Figures, figures
 
 __all__ = ["OptimizerMonitor"]
 
@@ -104,12 +101,8 @@ class OptimizerMonitor(Callback):
         self._last = -1  # the step before the one to come
         self._step: int | None = None  # whose batch has not ended yet
         self._due: list[str] = []
-        self._measured: dict[Optimizer, Measurement] = {}
-        self._histograms: dict[Optimizer, Histograms] = {}
-        self._lrs: dict[str, float | Tensor] = {}
-        self._built_with: dict[str, float] = {}
+        self._around = AroundSteps((), 1)
         self._losses = Losses(FIRST_LOSSES)
-        self._handles: list[RemovableHandle] = []
         self._dead: DeadUnits | None = None
         self._folder = Path()
 
@@ -134,9 +127,7 @@ class OptimizerMonitor(Callback):
             return
         self._active = True
         self._last = trainer.global_step - 1
-        for optimizer in trainer.optimizers:
-            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
-            self._handles.append(optimizer.register_step_post_hook(self._after_step))
+        self._around = AroundSteps(trainer.optimizers, trainer.world_size)
         if self.cadence.steps["dead_relu"] and not _splits_layers(trainer) and pl_module._compiler_ctx is None:
             self._dead = DeadUnits(pl_module)
         if trainer.is_global_zero:
@@ -163,56 +154,13 @@ class OptimizerMonitor(Callback):
         """Measure what is there before the gradients are clipped; Lightning has unscaled them."""
         if not self._active:
             return
-        if self._dead:
+        if self._dead and pl_module.automatic_optimization:  # whatever runs from here on, runs once more
             self._dead.end_forward()
         if self._step is None:
             self._step = trainer.global_step
             self._due = self.cadence.due(self._step, self._last)
-        if not self._due or optimizer in self._measured:
-            return
-        if not self._measured:
-            groups = [group for one in trainer.optimizers for group in one.param_groups]
-            named = [*zip(group_names(trainer.optimizers), groups, strict=True)]
-            self._lrs = {name: _kept(group.get("lr")) for name, group in named}
-            self._built_with = {name: _number(group.get("initial_lr")) for name, group in named}
-        names = _names_of(optimizer, trainer.optimizers)
-        quantities = [name for name in self._due if name in QUANTITIES]
-        measurement = self._measured[optimizer] = Measurement(optimizer, names, quantities, trainer.world_size)
-        measurement.before()
-        if "histograms" in self._due:
-            self._histograms[optimizer] = Histograms(optimizer, names, trainer.world_size)
-
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        """A step pre-hook: see the gradients as the optimizer does, which may be once it has called the closure."""
-        if not self._active or (self._step is not None and not self._due):
-            return None
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if optimizer in self._measured:  # they are there already: with a GradScaler, and with SAM
-            self._see_clipped(optimizer)
-            return None
-        if closure is None:
-            return None
-        evaluate = functools.partial(self._evaluate, optimizer, closure)
-        if len(args) > 1:
-            return (args[0], evaluate, *args[2:]), kwargs
-        return args, {**kwargs, "closure": evaluate}
-
-    def _evaluate(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Any:
-        is_first = optimizer not in self._measured
-        result = closure()
-        if is_first and optimizer in self._measured:
-            self._see_clipped(optimizer)
-        return result
-
-    def _see_clipped(self, optimizer: Optimizer) -> None:
-        self._measured[optimizer].clipped()
-        if optimizer in self._histograms:
-            self._histograms[optimizer].take()
-
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """A step post-hook."""
-        if optimizer in self._measured:
-            self._measured[optimizer].after()
+            self._around.begin(self._due)
+        self._around.see_gradients(optimizer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -220,6 +168,8 @@ class OptimizerMonitor(Callback):
         """Take the loss; if the batch ended in a step that is due, log."""
         if not self._active:
             return
+        if self._dead:
+            self._dead.end_forward()
         loss = batch_loss(outputs)
         if loss is not None:
             self._losses.add(loss, trainer.accumulate_grad_batches)
@@ -229,13 +179,12 @@ class OptimizerMonitor(Callback):
         if self._due:
             self._log(trainer, pl_module, step)
         self._step, self._last = None, step
-        self._measured, self._histograms = {}, {}
+        self._around.begin(())
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        measurements = [*self._measured.values()]
-        histograms = [*self._histograms.values()]
-        ranks = trainer.world_size
-        lrs = [lr for lr in self._lrs.values() if isinstance(lr, Tensor)]
+        around, ranks = self._around, trainer.world_size
+        measurements, histograms = [*around.measurements.values()], [*around.histograms.values()]
+        lrs = [lr for lr in around.lrs.values() if isinstance(lr, Tensor)]
         watched = self._dead if "dead_relu" in self._due else None
         parts = [
             [measurement.vector() for measurement in measurements],
@@ -255,15 +204,16 @@ class OptimizerMonitor(Callback):
         seen = figures(measurements, of_parts[0])
         fetched = iter(of_parts[2])
         dead = watched.read(of_parts[3]) if watched else {}
-        log_rows(trainer.loggers, [Row(step, time.time(), _tags(seen, dead))])
+        if tags := _tags(seen, dead):
+            log_rows(trainer.loggers, [Row(step, time.time(), tags)])
         for one, of_one in zip(histograms, of_parts[4:], strict=True):
             log_histograms(trainer.loggers, one.read(of_one), step)
         loss, first_losses = self._losses.read(of_parts[1])
         log = Log(
             step=step,
             figures=seen.groups,
-            lrs={name: next(fetched) if isinstance(lr, Tensor) else lr for name, lr in self._lrs.items()},
-            built_with=self._built_with,
+            lrs={name: next(fetched) if isinstance(lr, Tensor) else lr for name, lr in around.lrs.items()},
+            built_with=around.built_with,
             nonfinite=_in_model_order(seen, pl_module),
             scaled=getattr(trainer.precision_plugin, "scaler", None) is not None,
             dead=dead,
@@ -285,8 +235,7 @@ class OptimizerMonitor(Callback):
         self._close()
 
     def _close(self) -> None:
-        for handle in self._handles:
-            handle.remove()
+        self._around.remove()
         if self._dead is not None:
             self._dead.close()
         self._reset()
@@ -306,25 +255,6 @@ def _splits_layers(trainer: Trainer) -> bool:
     """Whether each process computes some units of a layer, which can't be told from the others' then."""
     mesh = getattr(trainer.strategy, "device_mesh", None)
     return mesh is not None and "tensor_parallel" in mesh.mesh_dim_names and mesh["tensor_parallel"].size() > 1
-
-
-def _names_of(optimizer: Optimizer, optimizers: Sequence[Optimizer]) -> list[str]:
-    """The names of one optimizer's groups among those of all."""
-    before = sum(len(one.param_groups) for one in optimizers[: optimizers.index(optimizer)])
-    return group_names(optimizers)[before : before + len(optimizer.param_groups)]
-
-
-def _kept(value: Any) -> float | Tensor:
-    """A learning rate as it is now; one on another device stays there."""
-    if isinstance(value, Tensor) and value.device.type != "cpu":
-        return value.detach().clone()
-    return _number(value)
-
-
-def _number(value: Any) -> float:
-    """A learning rate, if it can be read without waiting for a device; else NaN."""
-    is_far = isinstance(value, Tensor) and value.device.type != "cpu"
-    return math.nan if value is None or is_far else float(value)
 
 
 def _tags(seen: Figures, dead: Mapping[str, Dead]) -> dict[str, float]:
