@@ -176,7 +176,7 @@ class Measurement:
         return next((one for one in kept if isinstance(one, Tensor) and one.shape == parameter.shape), None)
 
     def _effective_steps(self) -> _Row:
-        """The sum over a parameter's elements of ``lr / (sqrt(v_hat) + eps)``."""
+        """The sum over a parameter's elements of ``lr / (sqrt(v_hat) + eps)``, with ``v_hat = v / correction^2``."""
         groups = self.optimizer.param_groups
         adams = [
             _adam(parameter, self._state(parameter), groups[index])
@@ -185,12 +185,10 @@ class Measurement:
         found = [adam for adam in adams if adam is not None]
         sums: Sequence[Tensor] = []
         if found:
-            steps = list(torch._foreach_sqrt([local(adam.second_moment) for adam in found]))
-            _scale_(steps, [1 / adam.correction for adam in found])
-            torch._foreach_add_(steps, [adam.eps for adam in found])
-            torch._foreach_reciprocal_(steps)
-            _scale_(steps, [adam.lr for adam in found])
-            sums = _norms(steps, 1.0)
+            roots = list(torch._foreach_sqrt([local(adam.second_moment) for adam in found]))
+            _add_(roots, [adam.eps * adam.correction for adam in found])
+            torch._foreach_reciprocal_(roots)
+            sums = [total * adam.factor for total, adam in zip(_norms(roots, 1.0), found, strict=True)]
         return self._row(sums, [adam is not None for adam in adams])
 
 
@@ -257,7 +255,7 @@ class _Adam(NamedTuple):
     second_moment: Tensor
     correction: float | Tensor  # the square root of 1 - beta2^step
     eps: float
-    lr: float | Tensor
+    factor: float | Tensor  # lr times the correction, which stands in the denominator of the denominator
 
 
 def _adam(parameter: Tensor, state: Mapping[str, Any], group: Mapping[str, Any]) -> _Adam | None:
@@ -269,10 +267,15 @@ def _adam(parameter: Tensor, state: Mapping[str, Any], group: Mapping[str, Any])
         return None
     if not isinstance(betas, (tuple, list)) or len(betas) < 2 or not isinstance(eps, float) or lr is None:
         return None
-    if isinstance(step, Tensor) and step.device.type == "cpu":
+    if isinstance(step, Tensor) and _is_near(step):
         step = float(step)
     correction = (1 - betas[1] ** step) ** 0.5
-    return _Adam(moment, correction, eps, lr)
+    return _Adam(moment, correction, eps, lr * correction)
+
+
+def _is_near(number: Tensor) -> bool:
+    """Whether reading it waits for no device."""
+    return number.device.type == "cpu"
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -331,9 +334,9 @@ def _copies(tensors: list[Tensor]) -> list[Tensor]:
     return list(torch._foreach_mul(tensors, 1)) if tensors else []
 
 
-def _scale_(tensors: list[Tensor], factors: Sequence[float | Tensor]) -> None:
-    if any(isinstance(factor, Tensor) for factor in factors):  # which may lie on the CPU beside tensors that don't
-        for tensor, factor in zip(tensors, factors, strict=True):
-            tensor.mul_(factor)
+def _add_(tensors: list[Tensor], numbers: Sequence[float | Tensor]) -> None:
+    if any(isinstance(number, Tensor) for number in numbers):  # on the device, where the optimizer counts its steps
+        for tensor, number in zip(tensors, numbers, strict=True):
+            tensor.add_(number)
     else:
-        torch._foreach_mul_(tensors, cast("list[float]", factors))
+        torch._foreach_add_(tensors, cast("list[float]", numbers))
