@@ -4,7 +4,7 @@
 
 The 784-300-200-10 MLP in batches of 128 that lie in memory, AdamW, TensorBoard as in `lit-optim train`. Each round runs
 every variant once, in random order; its speed is that of all steps after the first 50, in this process's own
-processor time, which other processes leave alone. The ratio is taken within a round: a machine that slows down slows both.
+processor time. The ratio is taken within a round, so that a machine that slows down slows both.
 """
 
 from __future__ import annotations

@@ -8,7 +8,10 @@ from typing import TypeGuard
 
 from lit_optim.errors import ConfigError, Mistake, nearest
 
-__all__ = ["Cadence", "is_count"]
+__all__ = ["EVERY", "Cadence", "is_count"]
+
+EVERY = "every"
+"""The key of the cadence that all share but those that have one of their own."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,13 @@ class Cadence:
     steps: Mapping[str, int]
 
     @classmethod
-    def of(cls, every: int | None, each: Mapping[str, int | None], names: Sequence[str]) -> Cadence:
-        """One cadence for all names but some.
+    def of(cls, every: int | None, each: Mapping[str, int | str | None], names: Sequence[str]) -> Cadence:
+        """One cadence for all names but some; the word ``every`` stands for that one.
 
         Raises:
             ConfigError: A name that is not among ``names``, or what is no number of steps; all of them at once.
         """
+        own = {name: steps for name, steps in each.items() if steps != EVERY}
         mistakes = [
             Mistake(name, "no such quantity", name, tuple(names), nearest(name, names), "rename or remove it")
             for name in each
@@ -37,12 +41,12 @@ class Cadence:
         remedy = "give a number of optimizer steps, 1 or more; 0 or null switches it off"
         mistakes += [
             Mistake(name, "this is no number of steps", given=repr(steps), remedy=remedy)
-            for name, steps in {"every": every, **each}.items()
-            if (name in names or name == "every") and steps is not None and not (is_count(steps) and steps >= 0)
+            for name, steps in {EVERY: every, **own}.items()
+            if (name in names or name == EVERY) and steps is not None and not (is_count(steps) and steps >= 0)
         ]
         if mistakes:
             raise ConfigError(*mistakes)
-        return cls({name: each.get(name, every) or 0 for name in names})
+        return cls({name: own.get(name, every) or 0 for name in names})  # type: ignore[misc]  # looked at above
 
     def __bool__(self) -> bool:
         return any(self.steps.values())

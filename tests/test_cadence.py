@@ -31,6 +31,7 @@ def test_zero_and_none_are_never(off: int | None) -> None:
     cadence = Cadence.of(2, {"b": off, "c": 3}, ("a", "b", "c"))
     assert [cadence.due(step, step - 1) for step in range(4)] == [["a", "c"], [], ["a"], ["c"]]
     assert cadence.until("b", 0) > 10**12
+    assert Cadence.of(2, {"b": "every"}, ("a", "b")) == Cadence.of(2, {}, ("a", "b"))
     assert not Cadence.of(off, {}, ("a",))
 
 

@@ -115,7 +115,9 @@ def test_steps_that_are_counted_on_the_device_are_not_read(monkeypatch: pytest.M
     parameter = with_gradient([1.0, 2.0], [0.5, 0.25])
     optimizer = AdamW([parameter], lr=0.1)
     monkeypatch.setattr(statistics, "_is_near", lambda number: not isinstance(number, Tensor))
-    assert measured(optimizer, "effective_step").groups["effective_step"]["a"] == pytest.approx((0.2 + 0.4) / 2)
+    assert measured(optimizer, "effective_step").groups["effective_step"]["a"] == pytest.approx(
+        (0.2 + 0.4) / 2, rel=1e-5
+    )  # 1 - beta2^t in float32
 
 
 def test_the_state_of_an_optimizer_inside_of_another_is_found() -> None:

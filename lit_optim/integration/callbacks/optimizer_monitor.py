@@ -75,13 +75,13 @@ class OptimizerMonitor(Callback):
     Args:
         every: Optimizer steps from one log to the next, starting with step 0; 0 or None for none.
         window: Optimizer steps before a log of ``dead_relu``, its own included, in which outputs are looked at.
-        **cadence: The same as ``every`` for one quantity: ``update_ratio=200``.
+        **cadence: The same for one quantity: ``update_ratio=200``; ``"every"`` stands for ``every``.
 
     Raises:
         ConfigError: An unknown quantity, or a number that is none of steps; all that is wrong at once.
     """
 
-    def __init__(self, every: int | None = 50, window: int = 10, **cadence: int | None) -> None:
+    def __init__(self, every: int | None = 50, window: int = 10, **cadence: int | str | None) -> None:
         mistakes: list[Mistake] = []
         try:
             self.cadence = Cadence.of(every, {"histograms": None, **cadence}, _ALL)
