@@ -141,6 +141,11 @@ class Measurement:
         """Of `vector`."""
         return len(self._wanted) * len(self._parameters)
 
+    def _by_group(self, numbers: _Array) -> _Array:
+        """Their sums over the parameters of each group."""
+        sums: _Array = np.bincount(self._group_of, weights=numbers, minlength=len(self.names)).astype(np.float64)
+        return sums
+
     def _measure(self, name: str, row: Callable[[], _Row]) -> None:
         if name in self._wanted:
             self._rows[name] = row()
@@ -157,10 +162,12 @@ class Measurement:
 
     def _row(self, scalars: Sequence[Tensor], present: Sequence[bool]) -> _Row:
         dtype = _widest(self._device)
-        nothing = torch.zeros((), dtype=dtype, device=self._device)
+        if not scalars:
+            return _Row(torch.zeros(len(present), dtype=dtype, device=self._device), present)
+        nothing = torch.zeros_like(scalars[0], device=self._device)
         measured = iter(scalars)
-        values = [next(measured).to(nothing) if there else nothing for there in present]
-        return _Row(torch.stack(values) if values else nothing.new_zeros(0), present)
+        values = [next(measured) if there else nothing for there in present]
+        return _Row(torch.stack([value.to(self._device) for value in values]).to(dtype), present)
 
     def _state(self, parameter: Tensor) -> Mapping[str, Any]:
         state: Mapping[str, Any] = self.optimizer.state.get(parameter, {})
@@ -203,25 +210,17 @@ def figures(measurements: Sequence[Measurement], values: Sequence[float]) -> Fig
     sums: dict[str, list[_Array]] = {}
     numels: dict[str, list[_Array]] = {}
     nonfinite: list[tuple[str, Tensor]] = []
-    start = 0
+    rest = np.array(values, dtype=np.float64)
     for one in measurements:
+        own, rest = rest[: one.size], rest[one.size :]
         numel = np.array([_numel(parameter) for parameter in one._parameters], dtype=np.float64)
-        group_of = np.array(one._group_of, dtype=np.intp)
-        for position, row in enumerate(one._wanted):
-            first = start + position * len(numel)
-            of_row = np.array(values[first : first + len(numel)], dtype=np.float64)
+        for row, of_row in zip(one._wanted, own.reshape(len(one._wanted), len(numel)), strict=True):
             there = np.array(one._rows[row].present if row in one._rows else [False] * len(numel), dtype=bool)
-            groups = range(len(one.names))
-            sums.setdefault(row, []).append(
-                np.array([of_row[(group_of == group) & there].sum() for group in groups], dtype=np.float64)
-            )
-            numels.setdefault(row, []).append(
-                np.array([numel[(group_of == group) & there].sum() for group in groups], dtype=np.float64)
-            )
+            sums.setdefault(row, []).append(one._by_group(np.where(there, of_row, 0.0)))
+            numels.setdefault(row, []).append(one._by_group(numel * there))
             if row == "nonfinite":
                 bad = np.flatnonzero(there & (of_row > 0))
                 nonfinite += [(one.names[one._group_of[index]], one._parameters[index]) for index in bad]
-        start += one.size
     whole = {row: (np.concatenate(sums[row]), np.concatenate(numels[row])) for row in sums}
     of_groups: dict[str, dict[str, float]] = {}
     totals: dict[str, float] = {}
@@ -233,8 +232,10 @@ def figures(measurements: Sequence[Measurement], values: Sequence[float]) -> Fig
             name: float(value) for name, value, there in zip(names, each, is_there, strict=True) if there
         }
         if is_there.any():
-            over = {row: tuple(part[is_there].sum(keepdims=True) for part in whole[row]) for row in _SUMS[quantity]}
-            totals[quantity] = float(_quantity(quantity, cast("dict[str, tuple[_Array, _Array]]", over))[0])
+            over = {
+                row: (whole[row][0].sum(keepdims=True), whole[row][1].sum(keepdims=True)) for row in _SUMS[quantity]
+            }
+            totals[quantity] = float(_quantity(quantity, over)[0])
     return Figures(of_groups, totals, nonfinite)
 
 

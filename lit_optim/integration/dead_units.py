@@ -49,7 +49,7 @@ class DeadUnits:
                 self.outputs.clear()
                 last = last if isinstance(module, nn.modules.batchnorm._BatchNorm) else module
         self._handles: list[RemovableHandle] = []
-        self._alive: dict[str, list[Tensor | None]] = {}  # for each call, which units were not 0
+        self._totals: dict[str, list[Tensor | None]] = {}  # for each call, each unit's sum: 0 where all outputs were
         self._layout: dict[str, list[int]] = {}  # for each call, how many units
         self._is_agreed = False
         self._calls: dict[str, int] = {}
@@ -79,7 +79,7 @@ class DeadUnits:
         Args:
             world_size: How many processes call this together.
         """
-        calls = {name: [*calls] for name, calls in self._alive.items()}
+        calls = {name: [*calls] for name, calls in self._totals.items()}
         self.close()
         if world_size == 1 or not self._is_agreed:
             own = {name: [0 if one is None else len(one) for one in calls[name]] for name in calls}
@@ -88,9 +88,9 @@ class DeadUnits:
         taken = []
         for name, sizes in self._layout.items():
             for call, size in enumerate(sizes):
-                alive = calls[name][call] if call < len(calls.get(name, ())) else None
-                fits = alive is not None and len(alive) == size
-                taken.append(alive.float() if alive is not None and fits else torch.zeros(size))
+                total = calls[name][call] if call < len(calls.get(name, ())) else None
+                fits = total is not None and len(total) == size
+                taken.append((total != 0).float() if total is not None and fits else torch.zeros(size))
         return taken
 
     def read(self, values: Sequence[float]) -> dict[str, Dead]:
@@ -110,7 +110,7 @@ class DeadUnits:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._alive = {}
+        self._totals = {}
 
     @torch.no_grad()
     def see(self, name: str, output: Tensor) -> None:
@@ -119,14 +119,13 @@ class DeadUnits:
         channels = output.ndim > 3 or (output.ndim == 3 and name in self._channels_first)
         unit_dim = 1 if channels else output.ndim - 1
         others = [dim for dim in range(output.ndim) if dim != unit_dim]
-        top = output.detach().amax(others) if others else output.detach()
-        alive = top != 0
-        calls = self._alive.setdefault(name, [])
+        total = output.detach().sum(others) if others else output.detach().clone()
+        calls = self._totals.setdefault(name, [])
         if call == len(calls):
-            calls.append(alive)
+            calls.append(total)
             return
         before = calls[call]
-        calls[call] = None if before is None or before.shape != alive.shape else before | alive  # none: no fixed units
+        calls[call] = None if before is None or before.shape != total.shape else before.add_(total)  # no fixed units
 
 
 class _Hook:
