@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lit_optim.statistics import local, share_of_process
+from lit_optim.measurement import local, share_of_process
 
 __all__ = ["LIMITS", "Histogram", "Histograms"]
 

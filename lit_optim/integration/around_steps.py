@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from lit_optim.histograms import Histograms
 from lit_optim.integration.group_names import group_names
-from lit_optim.statistics import QUANTITIES, Measurement
+from lit_optim.measurement import QUANTITIES, Measurement
 
 __all__ = ["AroundSteps"]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lit_optim.statistics import QUANTITIES
+from lit_optim.measurement import QUANTITIES
 
 # whole batches only: what is left at an epoch's end can't be shared out evenly
 COMMON = ("data=digits", "trainer.max_epochs=2", "trainer.limit_train_batches=11", "model.hidden_dims=[16]")

@@ -25,8 +25,9 @@ from lit_optim.integration.dead_units import DeadUnits
 from lit_optim.integration.findings_file import causes_since, run_folder_of, tell
 from lit_optim.integration.losses import Losses
 from lit_optim.integration.tensorboard import Row, log_histograms, log_rows, mark_resume
+from lit_optim.measurement import QUANTITIES
 from lit_optim.selection import entries_of
-from lit_optim.statistics import QUANTITIES, Figures, figures
+from lit_optim.statistics import Figures, figures
 
 __all__ = ["OptimizerMonitor"]
 
