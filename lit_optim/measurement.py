@@ -34,6 +34,7 @@ SUMS_OF = {
 QUANTITIES = tuple(SUMS_OF)
 """What a `Measurement` can be asked for."""
 
+_NORMS = ("gradient", "clipped", "parameter", "update", "momentum")  # whose squares are summed
 _MOMENTA = ("momentum_buffer", "exp_avg", "momentum", "m")  # what classes call it in their state
 
 
@@ -87,29 +88,34 @@ class Measurement:
 
         For an update it copies the parameters: their memory once more, until `after`.
         """
-        gradients = [parameter.grad for parameter in self.parameters]
-        self._has_gradient = [gradient is not None for gradient in gradients]
-        self._measure("gradient", lambda: self._squares(gradients))
-        self._measure("zeros", lambda: self._of_present(_zeros, gradients))
-        self._measure("nonfinite", lambda: self._of_present(_nonfinite, gradients))
-        self._measure("parameter", lambda: self._squares(self.parameters))
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        self._has_gradient = [parameter.grad is not None for parameter in self.parameters]
+        parts = [local(gradient) for gradient in gradients]
+        own = [local(parameter) for parameter in self.parameters]
+        self._measure("gradient", lambda: self._row(_norms(parts, 2.0), self._has_gradient))
+        self._measure("zeros", lambda: self._row(_zeros(gradients, parts), self._has_gradient))
+        self._measure("nonfinite", lambda: self._row(_nonfinite(parts), self._has_gradient))
+        self._measure("parameter", lambda: self._row(_norms(own, 2.0), [True] * len(own)))
         if "update" in self.rows:
-            self._copies = _copied([local(parameter) for parameter in self.parameters])
+            self._copies = _copied(own)
 
     @torch.no_grad()
     def clipped(self) -> None:
         """Once the gradients are clipped, before the optimizer uses them and perhaps writes into them."""
         self._scale = getattr(self._optimizer, "grad_scale", None)  # of a GradScaler that leaves unscaling to the step
-        self._measure("clipped", lambda: self._squares([parameter.grad for parameter in self.parameters]))
+        parts = [local(parameter.grad) for parameter in self.parameters if parameter.grad is not None]
+        has_gradient = [parameter.grad is not None for parameter in self.parameters]
+        self._measure("clipped", lambda: self._row(_norms(parts, 2.0), has_gradient))
 
     @torch.no_grad()
     def after(self) -> None:
         """Once the step is done, before anything else moves the parameters or a scheduler the learning rate."""
         if self._copies:
             torch._foreach_sub_(self._copies, [local(parameter) for parameter in self.parameters])
-            self._measure("update", lambda: self._squares(self._copies)._replace(present=self._has_gradient))
+            row = self._row(_norms(self._copies, 2.0), [True] * len(self._copies))
+            self._measured["update"] = row._replace(present=self._has_gradient)
             self._copies = []
-        self._measure("momentum", lambda: self._squares([*map(self._momentum, self.parameters)]))
+        self._measure("momentum", self._momenta)
         self._measure("step", self._effective_steps)
 
     def vector(self) -> Tensor:
@@ -119,8 +125,8 @@ class Measurement:
         for name in self.rows:
             values = self._measured[name].values if name in self._measured else nothing
             if self._scale is not None and name in ("gradient", "clipped"):
-                values = values / self._scale.to(values).square()
-            rows.append(values)
+                values = values / self._scale.to(values)
+            rows.append(values.square() if name in _NORMS else values)
         stacked = torch.stack(rows) if rows else nothing[:0]
         if self._world_size > 1:
             stacked = stacked * stacked.new_tensor([share_of_process(one, self._world_size) for one in self.parameters])
@@ -139,16 +145,6 @@ class Measurement:
         if name in self.rows:
             self._measured[name] = row()
 
-    def _squares(self, tensors: Sequence[Tensor | None]) -> _Row:
-        row = self._of_present(lambda there: _norms([local(tensor) for tensor in there], 2.0), tensors)
-        return row._replace(values=row.values.square())
-
-    def _of_present(
-        self, numbers: Callable[[list[Tensor]], Sequence[Tensor]], tensors: Sequence[Tensor | None]
-    ) -> _Row:
-        there = [tensor for tensor in tensors if tensor is not None]
-        return self._row(numbers(there), [tensor is not None for tensor in tensors])
-
     def _row(self, scalars: Sequence[Tensor], present: Sequence[bool]) -> _Row:
         dtype = _widest(self._device)
         if not scalars:
@@ -166,10 +162,10 @@ class Measurement:
         of_inner: Optimizer = getattr(self._optimizer, inner)
         return {**of_inner.state.get(parameter, {}), **state}
 
-    def _momentum(self, parameter: Tensor) -> Tensor | None:
-        state = self._state(parameter)
-        kept = (state.get(name) for name in _MOMENTA)
-        return next((one for one in kept if isinstance(one, Tensor) and one.shape == parameter.shape), None)
+    def _momenta(self) -> _Row:
+        momenta = [_momentum(parameter, self._state(parameter)) for parameter in self.parameters]
+        parts = [local(momentum) for momentum in momenta if momentum is not None]
+        return self._row(_norms(parts, 2.0), [momentum is not None for momentum in momenta])
 
     def _effective_steps(self) -> _Row:
         """The sum over a parameter's elements of ``lr / (sqrt(v_hat) + eps)``, with ``v_hat = v / correction^2``."""
@@ -186,6 +182,11 @@ class Measurement:
             torch._foreach_reciprocal_(roots)
             sums = [total * adam.factor for total, adam in zip(_norms(roots, 1.0), found, strict=True)]
         return self._row(sums, [adam is not None for adam in adams])
+
+
+def _momentum(parameter: Tensor, state: Mapping[str, Any]) -> Tensor | None:
+    kept = (state.get(name) for name in _MOMENTA)
+    return next((one for one in kept if isinstance(one, Tensor) and one.shape == parameter.shape), None)
 
 
 class _Adam(NamedTuple):
@@ -255,17 +256,15 @@ def _norms(tensors: Sequence[Tensor], order: float) -> Sequence[Tensor]:
     return norms
 
 
-def _zeros(gradients: list[Tensor]) -> list[Tensor]:
-    """How many elements are 0; those that a sparse gradient leaves out are."""
-    parts = [local(gradient) for gradient in gradients]
-    numels = (whole.numel() if whole.is_sparse else part.numel() for whole, part in zip(gradients, parts, strict=True))
+def _zeros(gradients: Sequence[Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
+    """How many elements of the local parts are 0; those that a sparse gradient leaves out are."""
+    numels = [whole.numel() if whole.is_sparse else part.numel() for whole, part in zip(gradients, parts, strict=True)]
     return [numel - torch.count_nonzero(part) for part, numel in zip(parts, numels, strict=True)]
 
 
-def _nonfinite(gradients: list[Tensor]) -> list[Tensor]:
+def _nonfinite(tensors: list[Tensor]) -> list[Tensor]:
     """How many elements are infinite or NaN: times 0 these alone are not 0."""
-    parts = [local(gradient) for gradient in gradients]
-    return [torch.count_nonzero(product) for product in torch._foreach_mul(parts, 0)] if parts else []
+    return [torch.count_nonzero(product) for product in torch._foreach_mul(tensors, 0)] if tensors else []
 
 
 def _copied(tensors: list[Tensor]) -> list[Tensor]:

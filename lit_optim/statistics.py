@@ -13,6 +13,7 @@ from lit_optim.measurement import SUMS_OF, Measurement, numel_of
 
 __all__ = ["Figures", "figures"]
 
+_MEANS = ("effective_step", "zero_grads", "nonfinite_grads")
 _Array = npt.NDArray[np.float64]
 
 
@@ -53,24 +54,27 @@ def figures(measurements: Sequence[Measurement], values: Sequence[float]) -> Fig
         names += one.names
     if not measurements or not measurements[0].rows:
         return Figures({}, {}, [])
-    wanted = measurements[0].rows
     of_each, is_there = np.hstack(numbers), np.hstack(present)
     sums = _by_group(np.where(is_there, of_each, 0.0), group_of, len(names))
     sizes = _by_group(is_there * np.array(numel, dtype=np.float64), group_of, len(names))
+    place = {row: place for place, row in enumerate(measurements[0].rows)}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        norms, means = np.sqrt(sums), sums / sizes
+        ratios = norms[place["update"]] / norms[place["parameter"]] if {"update", "parameter"} <= {*place} else norms[0]
     of_groups: dict[str, dict[str, float]] = {}
     totals: dict[str, float] = {}
     for quantity in measurements[0].quantities:
-        rows_of = [wanted.index(row) for row in SUMS_OF[quantity]]
-        *each, total = _quantity(quantity, sums[rows_of], sizes[rows_of[0]]).tolist()
-        *there, somewhere = (sizes[rows_of[0]] > 0).tolist()
+        row = place[SUMS_OF[quantity][0]]
+        values_of = ratios if quantity == "update_ratio" else means[row] if quantity in _MEANS else norms[row]
+        *each, total = values_of.tolist()
+        *there, somewhere = (sizes[row] > 0).tolist()
         of_groups[quantity] = {name: value for name, value, is_in in zip(names, each, there, strict=True) if is_in}
         if somewhere:
             totals[quantity] = total
     bad = (
-        is_there[wanted.index("nonfinite")] & (of_each[wanted.index("nonfinite")] > 0) if "nonfinite" in wanted else []
+        np.flatnonzero(is_there[place["nonfinite"]] & (of_each[place["nonfinite"]] > 0)) if "nonfinite" in place else ()
     )
-    nonfinite = [(names[group_of[place]], parameters[place]) for place in np.flatnonzero(bad)]
-    return Figures(of_groups, totals, nonfinite)
+    return Figures(of_groups, totals, [(names[group_of[one]], parameters[one]) for one in bad])
 
 
 def _by_group(numbers: _Array, group_of: Sequence[int], count: int) -> _Array:
@@ -79,15 +83,3 @@ def _by_group(numbers: _Array, group_of: Sequence[int], count: int) -> _Array:
     places = np.arange(rows)[:, np.newaxis] * count + np.array(group_of, dtype=np.intp)
     sums = np.bincount(places.ravel(), weights=numbers.ravel(), minlength=rows * count).reshape(rows, count)
     return np.column_stack([sums, sums.sum(axis=1)])
-
-
-def _quantity(quantity: str, sums: _Array, sizes: _Array) -> _Array:
-    """A quantity of several groups, from the sums that it is made of and the number of elements summed over."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if quantity in ("effective_step", "zero_grads", "nonfinite_grads"):
-            result: _Array = sums[0] / sizes
-        elif quantity == "update_ratio":
-            result = np.sqrt(sums[0]) / np.sqrt(sums[1])
-        else:
-            result = np.sqrt(sums[0])
-    return result
