@@ -17,6 +17,7 @@ import numpy.typing as npt
 __all__ = ["frame", "masked_crc32c", "unframe"]
 
 _POLYNOMIAL = 0x82F63B78  # CRC-32C, bits reflected
+_MANY = 16  # records of 1,000 bytes: 2 ms for any number together, 0.07 ms for each by itself
 _Words = npt.NDArray[np.uint32]
 
 
@@ -81,7 +82,27 @@ def _by_length(records: Sequence[bytes]) -> Iterable[tuple[int, list[int]]]:
 
 
 def masked_crc32c(records: Sequence[bytes]) -> npt.NDArray[np.uint32]:
-    """The masked checksums (little-endian) of records of one length, two bytes of all of them at a time."""
+    """The masked checksums (little-endian) of records of one length.
+
+    Of many records, two bytes of all of them at a time; of a few, that takes longer than one record after the other.
+    """
+    if len(records) < _MANY:
+        crc: _Words = np.array([_crc32c(record) for record in records], np.uint32)
+    else:
+        crc = _crc32c_of_many(records)
+    # the mask keeps a checksum of data that itself holds checksums from being a trivial one
+    return (((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)).astype("<u4")
+
+
+def _crc32c(record: bytes) -> int:
+    table = _table_of_integers()
+    crc = 0xFFFFFFFF
+    for byte in record:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+def _crc32c_of_many(records: Sequence[bytes]) -> _Words:
     length = len(records[0])
     data = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), length)
     by_byte, by_pair = _tables()
@@ -91,9 +112,13 @@ def masked_crc32c(records: Sequence[bytes]) -> npt.NDArray[np.uint32]:
         crc = by_pair[(crc ^ column) & 0xFFFF] ^ (crc >> 16)
     if length % 2:
         crc = by_byte[(crc ^ data[:, -1]) & 0xFF] ^ (crc >> 8)
-    crc = ~crc
-    # the mask keeps a checksum of data that itself holds checksums from being a trivial one
-    return (((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)).astype("<u4")
+    return ~crc
+
+
+@lru_cache(maxsize=1)
+def _table_of_integers() -> list[int]:
+    table: list[int] = _tables()[0].tolist()  # Python's own integers: numpy's are ten times slower one by one
+    return table
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ from lit_optim.schedules.plateau import Plateau
 PACKAGE = Path(lo.__file__).parent
 ROWS = [
     {"errors"},
-    {"durations"},
+    {"durations", "cadence"},
     {"schedules", "matches", "names", "hyperparameters", "lr_scaling"},
     {"targets"},
     {"rules", "simulation"},
@@ -39,8 +39,8 @@ ROWS = [
     {"planner"},
     {"figure", "sweep_figure", "runs_figure"},
     {"render", "explain"},
-    {"composite", "step_hooks", "state"},
-    {"scheduler"},
+    {"composite", "step_hooks", "state", "measurement", "findings"},
+    {"scheduler", "statistics", "histograms"},
     {"builder"},
     {"integration"},
     {"models", "data"},

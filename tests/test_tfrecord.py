@@ -9,8 +9,9 @@ from lit_optim.tfrecord import frame, masked_crc32c, unframe
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 7, 8, 173])
-def test_checksums_are_tensorboards_own(length: int) -> None:
-    records = [random.Random(i).randbytes(length) for i in range(4)]
+@pytest.mark.parametrize("count", [1, 4, 40])
+def test_checksums_are_tensorboards_own(length: int, count: int) -> None:
+    records = [random.Random(i).randbytes(length) for i in range(count)]
     expected = [pywrap_tensorflow.masked_crc32c(record) for record in records]
     assert masked_crc32c(records).tolist() == expected
 
@@ -18,7 +19,8 @@ def test_checksums_are_tensorboards_own(length: int) -> None:
 def test_the_checksum_is_the_one_of_rfc_3720() -> None:
     unmasked = 0x8A9136AA  # appendix B.4: 32 bytes of zeroes
     masked = ((unmasked >> 15 | unmasked << 17) + 0xA282EAD8) & 0xFFFFFFFF
-    assert masked_crc32c([bytes(32)]).tolist() == [masked]
+    for count in (1, 40):
+        assert masked_crc32c([bytes(32)] * count).tolist() == [masked] * count
 
 
 def test_records_of_mixed_lengths_are_framed_in_their_order() -> None:

@@ -98,6 +98,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
         *accumulating,
         *_helpers(optimizer, scheduler, late, recipe),
         *(one for one in callbacks if not isinstance(one, _HELPERS)),
+        *_clipping(scheduler),
     ]
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
@@ -113,13 +114,17 @@ def _helpers(
         yield OptimizerModes(optimizer)
     if scheduler.thaw.has_work or late:
         yield DropGradients(scheduler.thaw, late)
-    if scheduler.clipping.has_work:
-        scheduler.step_hook.on_gradients.remove(scheduler.clipping.clip)  # in time for Lightning's own clipping
-        yield ClipGroups(scheduler.clipping)
     if scheduler.needs.closure or scheduler.needs.evaluates:
         yield ReplaySteps(scheduler.step_hook, optimizer)
     if scheduler.monitors:
         yield ShowMetrics(scheduler, monitors_in(recipe))
+
+
+def _clipping(scheduler: PlanScheduler) -> Iterator[Callback]:
+    """What clips single groups: in time for Lightning's own clipping, after whatever looks at gradients."""
+    if scheduler.clipping.has_work:
+        scheduler.step_hook.on_gradients.remove(scheduler.clipping.clip)
+        yield ClipGroups(scheduler.clipping)
 
 
 def _frozen_too_late(module: LightningModule, plan: Plan) -> list[nn.Parameter]:

@@ -6,20 +6,21 @@ import math
 import numbers
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
 from lit_optim.errors import Mistake, RunError
+from lit_optim.histograms import LIMITS, Histogram
 from lit_optim.tfrecord import frame
 
-__all__ = ["Row", "RunLogger", "mark_resume", "write_rows"]
+__all__ = ["Row", "RunLogger", "log_histograms", "log_rows", "mark_resume", "write_rows"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS_OF_COLOR_TYPE = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # PNG specification, section 11.2.1 (IHDR)
@@ -194,6 +195,29 @@ def write_rows(logger: TensorBoardLogger, rows: Sequence[Row]) -> None:
     if isinstance(logger, RunLogger):
         for row in rows:
             logger._saw(row.values, row.step)
+
+
+def log_rows(loggers: Iterable[Logger], rows: Sequence[Row]) -> None:
+    """Write rows to any loggers, on rank zero: those of TensorBoard's family at once, others a call a row."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            write_rows(logger, rows)
+        else:
+            for row in rows:
+                logger.log_metrics(dict(row.values), row.step)
+
+
+def log_histograms(loggers: Iterable[Logger], histograms: Iterable[Histogram], step: int) -> None:
+    """Write histograms to the loggers of TensorBoard's family, on rank zero; others have no form for them."""
+    writers = [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
+    for tag, counts, total, squares in histograms:
+        filled = [place for place, count in enumerate(counts) if count]
+        first, end = filled[0], filled[-1] + 1
+        low, high = LIMITS[max(first - 1, 0)], LIMITS[end - 1]
+        for writer in writers:
+            writer.add_histogram_raw(
+                tag, low, high, sum(counts), total, squares, LIMITS[first:end], counts[first:end], step
+            )
 
 
 def _events(rows: Sequence[Row], prefix: str) -> list[bytes]:

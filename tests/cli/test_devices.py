@@ -11,8 +11,11 @@ import torch
 from forked import Server
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lit_optim.measurement import QUANTITIES
+
 # whole batches only: what is left at an epoch's end can't be shared out evenly
 COMMON = ("data=digits", "trainer.max_epochs=2", "trainer.limit_train_batches=11", "model.hidden_dims=[16]")
+MONITORED = ("callbacks.monitor.every=5", "callbacks.monitor.histograms=5", "trainer.gradient_clip_val=0.5")
 pytestmark = pytest.mark.slow
 
 
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.slow
 def alone(forked: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process, batches of 128; in a process of its own, as the others are."""
     folder = tmp_path_factory.mktemp("alone")
-    command = ("-m", "lit_optim", "train", *COMMON, "data.batch_size=128", "hydra.run.dir=run")
+    command = ("-m", "lit_optim", "train", *COMMON, *MONITORED, "data.batch_size=128", "hydra.run.dir=run")
     forked.run(*command, cwd=folder).check_returncode()
     return folder / "run"
 
@@ -36,15 +39,29 @@ def check_same(run: Path, alone: Path) -> None:
     for name, tensor in theirs["state_dict"].items():
         torch.testing.assert_close(ours["state_dict"][name], tensor, rtol=1e-4, atol=1e-5)
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
-    metrics, reference = (json.loads((folder / "metrics.json").read_text()) for folder in (run, alone))
+    metrics, its_metrics = (json.loads((folder / "metrics.json").read_text()) for folder in (run, alone))
     assert metrics["status"] == "finished"
-    assert metrics["final"] == {tag: pytest.approx(value, abs=1e-4) for tag, value in reference["final"].items()}
+    assert metrics["final"] == {tag: pytest.approx(value, abs=1e-4) for tag, value in its_metrics["final"].items()}
     assert (run / "plan.json").read_text() == (alone / "plan.json").read_text()
-    losses, others = (
-        [point.value for point in EventAccumulator(str(folder)).Reload().Scalars("train/loss")]
-        for folder in (run, alone)
-    )
+    events, reference = (EventAccumulator(str(folder), {"histograms": 0}).Reload() for folder in (run, alone))
+    losses, others = ([point.value for point in each.Scalars("train/loss")] for each in (events, reference))
     assert losses == pytest.approx(others, rel=1e-3)
+    check_same_figures(events, reference)
+
+
+def check_same_figures(events: EventAccumulator, reference: EventAccumulator) -> None:
+    """What the monitor says of each group's steps is about whole tensors and all samples, wherever they lie."""
+    tags = [tag for tag in reference.Tags()["scalars"] if tag.split("/")[0] in {*QUANTITIES, "total", "dead_relu"}]
+    assert len(tags) == 3 * len(QUANTITIES) + 2
+    for tag in tags:
+        ours, theirs = ([(point.step, point.value) for point in each.Scalars(tag)] for each in (events, reference))
+        assert [step for step, _ in ours] == [step for step, _ in theirs] == [0, 5, 10, 15, 20]
+        assert dict(ours) == pytest.approx(dict(theirs), rel=1e-3, abs=1e-9), tag
+    assert reference.Tags()["histograms"] == events.Tags()["histograms"]
+    for tag in reference.Tags()["histograms"]:
+        ours, theirs = ([point.histogram_value for point in each.Histograms(tag)] for each in (events, reference))
+        assert [one.num for one in ours] == [one.num for one in theirs]
+        assert [one.sum_squares for one in ours] == pytest.approx([one.sum_squares for one in theirs], rel=1e-3)
 
 
 STRATEGIES = {
@@ -58,7 +75,7 @@ def test_two_ranks_end_with_the_weights_of_one_process(
     fresh: Any, process: Any, tmp_path: Path, alone: Path, strategy: str
 ) -> None:
     command = fresh if strategy == "ddp" else process  # once with all that a start is
-    ended = command("train", *STRATEGIES[strategy], *COMMON, "data.batch_size=64", timeout=180)
+    ended = command("train", *STRATEGIES[strategy], *COMMON, *MONITORED, "data.batch_size=64", timeout=180)
     assert ended.code == 0, ended.err
     [run] = (tmp_path / "runs" / "default").iterdir()  # one folder for both
     check_same(run, alone)

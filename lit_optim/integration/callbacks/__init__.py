@@ -1,7 +1,8 @@
 """Lightning callbacks that record and show what the optimizer does; each works with any LightningModule."""
 
+from lit_optim.integration.callbacks.optimizer_monitor import OptimizerMonitor
 from lit_optim.integration.callbacks.progress import ProgressBar
 from lit_optim.integration.callbacks.recorder import Recorder
 from lit_optim.integration.callbacks.run_files import RunFiles
 
-__all__ = ["ProgressBar", "Recorder", "RunFiles"]
+__all__ = ["OptimizerMonitor", "ProgressBar", "Recorder", "RunFiles"]

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_optim.errors import ConfigError, Mistake
-from lit_optim.integration.tensorboard import Row, mark_resume, write_rows
+from lit_optim.integration.group_names import group_names
+from lit_optim.integration.tensorboard import Row, log_rows, mark_resume
 
-__all__ = ["Recorder", "batch_loss", "group_names"]
+__all__ = ["Recorder", "batch_loss"]
 
 _log = logging.getLogger(__name__)
 
@@ -178,13 +179,7 @@ class Recorder(Callback):
             on_device = reduced if isinstance(reduced, Tensor) else on_device
         if not trainer.is_global_zero:
             return
-        rows = _rows(steps, [] if on_device is None else on_device.tolist())
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                write_rows(logger, rows)
-            else:
-                for row in rows:
-                    logger.log_metrics(dict(row.values), row.step)
+        log_rows(trainer.loggers, _rows(steps, [] if on_device is None else on_device.tolist()))
 
 
 def batch_loss(outputs: Any) -> Tensor | None:
@@ -193,22 +188,6 @@ def batch_loss(outputs: Any) -> Tensor | None:
     if not isinstance(loss, Tensor):
         return None
     return loss.detach() if loss.requires_grad else loss
-
-
-def group_names(optimizers: Sequence[Optimizer]) -> list[str]:
-    """A name for every param group, each unique: its ``"name"``, else ``group<i>``, after ``optimizer<j>.`` if several.
-
-    A name that is already taken gets its group's position appended.
-    """
-    names: list[str] = []
-    for number, optimizer in enumerate(optimizers):
-        before = f"optimizer{number}." if len(optimizers) > 1 else ""
-        for position, group in enumerate(optimizer.param_groups):
-            name = before + str(group.get("name") or f"group{position}")
-            while name in names:
-                name += f".{position}"
-            names.append(name)
-    return names
 
 
 def _keys(group: dict[str, Any]) -> list[str]:

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
@@ -23,7 +21,7 @@ from torch.optim import SGD, Adam, Optimizer, Rprop
 from lit_optim.errors import ConfigError
 from lit_optim.integration.callbacks import Recorder
 from lit_optim.integration.callbacks import recorder as recorder_module
-from lit_optim.integration.callbacks.recorder import group_names
+from lit_optim.integration.group_names import group_names
 from lit_optim.integration.tensorboard import RunLogger
 
 # Lightning 2.6 asks for LeafSpec whenever it looks into loaders; torch 2.13 has deprecated it
@@ -180,7 +178,7 @@ def test_an_optimizer_that_repeats_its_closure_has_one_row_a_step(tmp_path: Path
 
 def test_rows_are_brought_out_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
-    monkeypatch.setattr(recorder_module, "write_rows", lambda logger, rows: batches.append(len(rows)))
+    monkeypatch.setattr(recorder_module, "log_rows", lambda loggers, rows: batches.append(len(rows)))
     trainer(RunLogger(tmp_path), Recorder(flush_every=4)).fit(Tiny(), Batches())
     assert batches == [4, 3] * EPOCHS, "every 4 steps, and what is left at the end of an epoch"
 
@@ -218,7 +216,7 @@ def test_rows_carry_the_time_of_their_step_not_of_their_writing(
     ticks = iter(range(1000, 2000))
     monkeypatch.setattr(recorder_module.time, "time", lambda: float(next(ticks)))
     rows: list[Any] = []
-    monkeypatch.setattr(recorder_module, "write_rows", lambda logger, written: rows.extend(written))
+    monkeypatch.setattr(recorder_module, "log_rows", lambda loggers, written: rows.extend(written))
     trainer(RunLogger(tmp_path), Recorder()).fit(Tiny(), Batches())
     times = [row.wall_time for row in rows]
     assert len(set(times)) == EPOCHS * BATCHES
@@ -244,7 +242,7 @@ def test_a_failing_disk_does_not_hide_the_exception(
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(recorder_module, "write_rows", full)
+    monkeypatch.setattr(recorder_module, "log_rows", full)
     with pytest.raises(ArithmeticError, match="boom"):
         trainer(RunLogger(tmp_path), Recorder()).fit(Breaking(), Batches())
     assert "the last recorded steps could not be written" in caplog.text
@@ -364,16 +362,6 @@ def test_manual_optimization_has_a_row_for_each_batch_that_stepped(tmp_path: Pat
     first, second = (layer()(DATA[batch]).square().mean().item() for batch in (0, 1))
     assert recorded["train/loss"][0][1] == np.float32((first + second) / 2), "the batches since the last step"
     assert {tag for tag in recorded if tag.startswith("lr/")} == {"lr/optimizer0.group0", "lr/optimizer1.group0"}
-
-
-@given(st.lists(st.lists(st.sampled_from([None, "", "head", "group0", "group1", "head.1"]), min_size=1), max_size=3))
-def test_group_names_are_unique(names: list[list[str | None]]) -> None:
-    def with_names(of_groups: list[str | None]) -> Optimizer:
-        groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "name": name} for name in of_groups]
-        return SGD(groups, lr=0.1)
-
-    made = group_names([with_names(of_groups) for of_groups in names])
-    assert len(made) == len(set(made)) == sum(map(len, names))
 
 
 def test_a_recorder_that_never_writes_is_refused() -> None:

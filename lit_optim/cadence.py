@@ -1,0 +1,66 @@
+"""How often each of several things happens, in optimizer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from lit_optim.errors import ConfigError, Mistake, nearest
+
+__all__ = ["EVERY", "Cadence", "is_count"]
+
+EVERY = "every"
+"""The key of the cadence that all share but those that have one of their own."""
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """For each name, the steps from one time to the next, the first being step 0; 0 for never.
+
+    >>> cadence = Cadence.of(50, {"update": 200, "momentum": None}, ("norm", "update", "momentum"))
+    >>> cadence.due(step=100, last=99)
+    ['norm']
+    """
+
+    steps: Mapping[str, int]
+
+    @classmethod
+    def of(cls, every: int | None, each: Mapping[str, int | str | None], names: Sequence[str]) -> Cadence:
+        """One cadence for all names but some; the word ``every`` stands for that one.
+
+        Raises:
+            ConfigError: A name that is not among ``names``, or what is no number of steps; all of them at once.
+        """
+        own = {name: steps for name, steps in each.items() if steps != EVERY}
+        mistakes = [
+            Mistake(name, "no such quantity", name, tuple(names), nearest(name, names), "rename or remove it")
+            for name in each
+            if name not in names
+        ]
+        remedy = "give a number of optimizer steps, 1 or more; 0 or null switches it off"
+        mistakes += [
+            Mistake(name, "this is no number of steps", given=repr(steps), remedy=remedy)
+            for name, steps in {EVERY: every, **own}.items()
+            if (name in names or name == EVERY) and steps is not None and not (is_count(steps) and steps >= 0)
+        ]
+        if mistakes:
+            raise ConfigError(*mistakes)
+        return cls({name: own.get(name, every) or 0 for name in names})  # type: ignore[misc]  # looked at above
+
+    def __bool__(self) -> bool:
+        return any(self.steps.values())
+
+    def due(self, step: int, last: int) -> list[str]:
+        """What is due at a step: a multiple of its number lies between the last step and this one."""
+        return [name for name, every in self.steps.items() if every and step // every > last // every]
+
+    def until(self, name: str, step: int) -> int:
+        """How many steps after this one it is due; of what is never due, a number that is never small."""
+        every = self.steps[name]
+        return -step % every if every else 1 << 62
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether it is an integer, which True is not."""
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,48 @@
+"""How often things happen."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lit_optim.cadence import Cadence
+from lit_optim.errors import ConfigError
+
+
+@given(every=st.integers(1, 20), gaps=st.lists(st.integers(1, 7), min_size=1, max_size=60))
+def test_every_multiple_is_met_once_by_the_step_that_reaches_it(every: int, gaps: list[int]) -> None:
+    cadence = Cadence.of(every, {}, ("it",))
+    steps = [sum(gaps[:count]) for count in range(len(gaps) + 1)]
+    due = [step for last, step in zip([-1, *steps], steps, strict=False) if cadence.due(step, last)]
+    expected = {next(step for step in steps if step >= multiple) for multiple in range(0, steps[-1] + 1, every)}
+    assert due == sorted(expected)
+
+
+@given(every=st.integers(1, 20), step=st.integers(0, 100))
+def test_until_counts_the_steps(every: int, step: int) -> None:
+    cadence = Cadence.of(every, {}, ("it",))
+    ahead = cadence.until("it", step)
+    assert [bool(cadence.due(step + k, step + k - 1)) for k in range(ahead + 1)] == [False] * ahead + [True]
+
+
+@pytest.mark.parametrize("off", [0, None])
+def test_zero_and_none_are_never(off: int | None) -> None:
+    cadence = Cadence.of(2, {"b": off, "c": 3}, ("a", "b", "c"))
+    assert [cadence.due(step, step - 1) for step in range(4)] == [["a", "c"], [], ["a"], ["c"]]
+    assert cadence.until("b", 0) > 10**12
+    assert Cadence.of(2, {"b": "every"}, ("a", "b")) == Cadence.of(2, {}, ("a", "b"))
+    assert not Cadence.of(off, {}, ("a",))
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        Cadence.of(1.5, {"nrom": 1, "norm": False}, ("norm", "ratio"))  # type: ignore[arg-type]
+    assert str(refusal.value) == (
+        "nrom: no such quantity\n    given:   nrom\n    allowed: norm, ratio\n    nearest: norm\n"
+        "    fix:     rename or remove it\n"
+        "every: this is no number of steps\n    given:   1.5\n"
+        "    fix:     give a number of optimizer steps, 1 or more; 0 or null switches it off\n"
+        "norm: this is no number of steps\n    given:   False\n"
+        "    fix:     give a number of optimizer steps, 1 or more; 0 or null switches it off"
+    )
