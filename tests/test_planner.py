@@ -613,7 +613,7 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
                 "schedule.lr._target_: lit_optim.schedules has no 'Cosin'",
                 "    given:   lit_optim.schedules.Cosin",
                 "    allowed: Constant, Cosine, CosineRestarts, Exponential, InverseSquareRoot, Joined, Linear, "
-                "Milestones, OneCycle, Piecewise, Polynomial, Warmup … (2 more)",
+                "Milestones, OneCycle, Piecewise, Plateau, Polynomial … (3 more)",
                 "    nearest: Cosine",
                 "    fix:     correct the name",
             ],

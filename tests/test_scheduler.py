@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lit_optim.plateau import Plateau
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -14,6 +13,7 @@ import lit_optim as lo
 from lit_optim.models import MLP
 from lit_optim.names import dotted_name
 from lit_optim.scheduler import PlanScheduler
+from lit_optim.schedules.plateau import Plateau
 
 TOTAL = 24
 RUN = lo.Horizon(total_steps=TOTAL, steps_per_epoch=8)
