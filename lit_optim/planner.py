@@ -110,9 +110,9 @@ class Planner:
             self._settle((index,))  # it matches nothing, and may be wrong in other ways as well
 
     def plan(self) -> Plan | None:
-        """The plan; None where too little is known to go on. It stands only if there are no mistakes."""
+        """The plan; None where there are mistakes."""
         self._check_groups()
-        if not self.merged:
+        if self.mistakes or not self.merged:
             return None
         entries = self.matching.index.entries
         frozen = [

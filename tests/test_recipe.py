@@ -106,7 +106,7 @@ def test_comparisons_are_written_like_this(number: str) -> None:
             [
                 "rule: a recipe has no such part",
                 "    given:   {}",
-                "    allowed: optimizer, rules, schedule",
+                "    allowed: optimizer, rules, schedule, lr_batch_size, lr_batch_scaling",
                 "    nearest: rules",
                 "    fix:     correct the name or remove it",
             ],
@@ -404,7 +404,7 @@ def test_comparisons_are_written_like_this(number: str) -> None:
             [
                 "recipe: a recipe is a mapping",
                 "    given:   [1]",
-                "    allowed: optimizer, rules, schedule",
+                "    allowed: optimizer, rules, schedule, lr_batch_size, lr_batch_scaling",
             ],
             id="not a mapping",
         ),
@@ -422,7 +422,7 @@ def test_comparisons_are_written_like_this(number: str) -> None:
             [
                 "optimizr: a recipe has no such part",
                 "    given:   {}",
-                "    allowed: optimizer, rules, schedule",
+                "    allowed: optimizer, rules, schedule, lr_batch_size, lr_batch_scaling",
                 "    nearest: optimizer",
                 "    fix:     correct the name or remove it",
                 "optimizer._target_: the optimizer's class is missing",
