@@ -2,9 +2,10 @@
 
     python benchmarks/monitor_overhead.py
 
-The 784-300-200-10 MLP in batches of 128 that lie in memory, AdamW, TensorBoard and cadence as in `lit-optim train`.
-Each round runs every variant once, in random order; its speed is that of all steps after the first 50, in this
-process's own processor time. The ratio is taken within a round, so that a machine that slows down slows both.
+The 784-300-200-10 MLP in batches of 128 that lie in memory, AdamW, TensorBoard and cadence as in `lit-optim train`. A
+round is two blocks of 50 steps of one run, in random order: in one of them the monitor is taken from the Trainer's
+callbacks, the other has one log. Time is this process's own on the processor, and the ratio is taken within a round, so
+that a machine that slows down slows both.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_module
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
@@ -29,15 +30,10 @@ import lit_optim as lo
 from lit_optim.integration.tensorboard import RunLogger
 from lit_optim.models import MLP
 
-BATCH, WARM_UP = 128, 50
+BATCH = 128
 RECIPE = {
-    "optimizer": {"_target_": "torch.optim.AdamW", "lr": 1e-3},
+    "optimizer": {"_target_": "torch.optim.AdamW", "lr": 1e-3, "weight_decay": 0.1},
     "rules": {"no_decay": {"match": {"ndim": "<=1"}, "weight_decay": 0.0}},
-}
-VARIANTS: dict[str, Callable[[], list[Callback]]] = {
-    "Recorder": lambda: [],
-    "and OptimizerMonitor": lambda: [lo.callbacks.OptimizerMonitor(effective_step=200, zero_grads=200)],
-    "with every quantity every 10 steps": lambda: [lo.callbacks.OptimizerMonitor(every=10)],
 }
 
 
@@ -57,60 +53,71 @@ class Batches:
         return ((self.x, self.y) for _ in range(self.steps))
 
 
-class Clock(Callback):
-    """Steps a second of the processor, once warm."""
+class Switch(Callback):
+    """Takes the monitor from the callbacks for a block or puts it back, and takes the time of each block."""
 
-    def __init__(self) -> None:
-        self.speed = 0.0
+    def __init__(self, monitor: lo.callbacks.OptimizerMonitor, rounds: int) -> None:
+        self.monitor = monitor
+        order = random.Random(0)
+        self.order = [is_on for _ in range(rounds) for is_on in order.sample([False, True], 2)]
+        self.seconds: list[float] = []
         self._start = 0.0
 
+    @property
+    def first(self) -> int:
+        """The step that the blocks begin at: each has its log, and before it the steps that are looked at for it."""
+        return 2 * self.monitor.cadence.steps["grad_norm"] - self.monitor.window
+
+    @property
+    def length(self) -> int:
+        """Of a block, in steps."""
+        return self.monitor.cadence.steps["grad_norm"]
+
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Begin after the first steps."""
-        if trainer.global_step == WARM_UP:
-            self._start = time.process_time()
-
-    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """End."""
-        self.speed = (trainer.global_step - WARM_UP) / (time.process_time() - self._start)
-
-
-def speed(more: Callable[[], list[Callback]], steps: int, folder: Path) -> float:
-    """Of one run."""
-    torch.manual_seed(0)
-    clock = Clock()
-    module = lo.LitClassifier(MLP(784, (300, 200), 10), RECIPE)
-    trainer = Trainer(
-        accelerator="cpu", devices=1, max_epochs=1, logger=RunLogger(folder), enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=50,
-        callbacks=[lo.callbacks.Recorder(), *more(), clock],
-    )  # fmt: skip
-    trainer.fit(module, Batches(steps))
-    return clock.speed
+        """See the class."""
+        block, rest = divmod(trainer.global_step - self.first, self.length)
+        if rest or block < 0:
+            return
+        now = time.process_time()
+        if block:
+            self.seconds.append(now - self._start)
+        if block < len(self.order):
+            others = [one for one in trainer.callbacks if one is not self.monitor]
+            trainer.callbacks = [*others, *[self.monitor] * self.order[block]]
+        self._start = time.process_time()
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=250)
-    arguments = parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=200)
+    rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    speeds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    order = random.Random(0)
-    with tempfile.TemporaryDirectory() as scratch:
-        for number in range(arguments.rounds):
-            for name in order.sample([*VARIANTS], len(VARIANTS)):
-                speeds[name].append(speed(VARIANTS[name], arguments.steps, Path(scratch) / f"{number} {name}"))
+    torch.manual_seed(0)
+    with initialize_config_module("lit_optim.conf", version_base="1.3"):
+        cadence = dict(compose("callbacks/default").callbacks.monitor)
+    del cadence["_target_"]
+    switch = Switch(lo.callbacks.OptimizerMonitor(**cadence), rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        steps = switch.first + len(switch.order) * switch.length + 1
+        trainer = Trainer(
+            accelerator="cpu", devices=1, max_epochs=1, logger=RunLogger(folder), enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=50,
+            callbacks=[switch, lo.callbacks.Recorder(), switch.monitor],
+        )  # fmt: skip
+        trainer.fit(lo.LitClassifier(MLP(784, (300, 200), 10), RECIPE), Batches(steps))
+    blocks = [*zip(switch.order, switch.seconds, strict=True)]
+    pairs = [dict(blocks[start : start + 2]) for start in range(0, len(blocks), 2)]
+    low, middle, high = statistics.quantiles(pair[False] / pair[True] for pair in pairs)
     print(
         f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} thread, batch {BATCH}, "
-        f"{arguments.steps} steps, medians of {arguments.rounds} rounds\n"
+        f"medians of {rounds} rounds of 2 × {switch.length} steps\n"
     )
-    print("| callbacks | steps/s | ratio within a round, median (quartiles) |")
-    print("|---|---|---|")
-    alone = speeds["Recorder"]
-    for name, each in speeds.items():
-        low, middle, high = statistics.quantiles([one / base for one, base in zip(each, alone, strict=True)])
-        print(f"| {name} | {statistics.median(each):.0f} | {middle:.3f} ({low:.3f} to {high:.3f}) |")
+    print("| callbacks | ms a step |")
+    print("|---|---|")
+    for is_on, name in ((False, "Recorder"), (True, "and OptimizerMonitor")):
+        print(f"| {name} | {1000 * statistics.median(pair[is_on] for pair in pairs) / switch.length:.3f} |")
+    print(f"\nspeed with it: {middle:.3f} of that without (quartiles {low:.3f} and {high:.3f})")
 
 
 if __name__ == "__main__":

@@ -82,14 +82,14 @@ class OptimizerMonitor(Callback):
         ConfigError: An unknown quantity, or a number that is none of steps; all that is wrong at once.
     """
 
-    def __init__(self, every: int | None = 50, window: int = 10, **cadence: int | str | None) -> None:
+    def __init__(self, every: int | None = 50, window: int = 5, **cadence: int | str | None) -> None:
         mistakes: list[Mistake] = []
         try:
             self.cadence = Cadence.of(every, {"histograms": None, **cadence}, _ALL)
         except ConfigError as error:
             mistakes += error.mistakes
         if not is_count(window) or window < 1:
-            problem, remedy = "no output would be looked at", "give a number of optimizer steps; 10 is the default"
+            problem, remedy = "no output would be looked at", "give a number of optimizer steps; 5 is the default"
             mistakes.append(Mistake("window", problem, given=repr(window), remedy=remedy))
         if mistakes:
             raise ConfigError(*mistakes)
@@ -146,9 +146,8 @@ class OptimizerMonitor(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Look at the outputs of ReLU modules, if the next log is near."""
         if self._dead:
-            step = trainer.global_step
-            is_near = self.cadence.until("dead_relu", step) < self.window
-            if is_near or "dead_relu" in self.cadence.due(step, self._last):
+            step, cadence = trainer.global_step, self.cadence
+            if cadence.is_near("dead_relu", step, self.window) or cadence.is_due("dead_relu", step, self._last):
                 self._dead.begin_forward()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:

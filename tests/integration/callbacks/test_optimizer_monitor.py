@@ -578,7 +578,7 @@ def test_what_it_cannot_do_is_refused_all_at_once() -> None:
     assert f"momentum_norm: this is no number of steps\n    given:   True\n{steps}" in text
     assert text.endswith(
         "window: no output would be looked at\n    given:   0\n"
-        "    fix:     give a number of optimizer steps; 10 is the default"
+        "    fix:     give a number of optimizer steps; 5 is the default"
     )
 
 
