@@ -95,6 +95,7 @@ class OptimizerMonitor(Callback):
             raise ConfigError(*mistakes)
         self.window = window
         self._watch = Watch()
+        self._dead_before: dict[str, Any] = {}  # what a checkpoint had seen since its last log
         self._reset()
 
     def _reset(self) -> None:
@@ -111,14 +112,16 @@ class OptimizerMonitor(Callback):
         """A new run begins with nothing told; a checkpoint that is loaded after this brings back what was."""
         if stage == "fit" and trainer.global_step == 0:
             self._watch = Watch()
+            self._dead_before = {}
 
     def state_dict(self) -> dict[str, Any]:
         """What is told already, and what was seen on the way to the next finding."""
-        return self._watch.state()
+        return {"watch": self._watch.state(), "dead": {} if self._dead is None else self._dead.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
-        self._watch.restore(state_dict)
+        self._watch.restore(state_dict["watch"])
+        self._dead_before = state_dict["dead"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stand before and behind each optimizer's steps."""
@@ -131,6 +134,8 @@ class OptimizerMonitor(Callback):
         self._around = AroundSteps(trainer.optimizers, trainer.world_size)
         if self.cadence.steps["dead_relu"] and not _splits_layers(trainer) and pl_module._compiler_ctx is None:
             self._dead = DeadUnits(pl_module)
+            self._dead.restore(self._dead_before)
+        self._dead_before = {}
         if trainer.is_global_zero:
             self._folder = run_folder_of(trainer)
             if trainer.global_step > 0:
