@@ -53,12 +53,17 @@ class Cadence:
 
     def due(self, step: int, last: int) -> list[str]:
         """What is due at a step: a multiple of its number lies between the last step and this one."""
-        return [name for name, every in self.steps.items() if every and step // every > last // every]
+        return [name for name in self.steps if self.is_due(name, step, last)]
 
-    def until(self, name: str, step: int) -> int:
-        """How many steps after this one it is due; of what is never due, a number that is never small."""
+    def is_due(self, name: str, step: int, last: int) -> bool:
+        """Whether one of them is."""
         every = self.steps[name]
-        return -step % every if every else 1 << 62
+        return every > 0 and step // every > last // every
+
+    def is_near(self, name: str, step: int, window: int) -> bool:
+        """Whether it is due at this step, or in fewer than ``window`` steps after it."""
+        every = self.steps[name]
+        return every > 0 and -step % every < window
 
 
 def is_count(value: object) -> TypeGuard[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -93,6 +93,18 @@ class DeadUnits:
                 taken.append((total != 0).float() if total is not None and fits else torch.zeros(size))
         return taken
 
+    def state(self) -> dict[str, list[list[float] | None]]:
+        """What was seen since the last time, in plain containers."""
+        return {
+            name: [None if total is None else total.tolist() for total in calls] for name, calls in self._totals.items()
+        }
+
+    def restore(self, state: Mapping[str, Sequence[Sequence[float] | None]]) -> None:
+        """Go on from a state that `state` gave."""
+        self._totals = {
+            name: [None if total is None else torch.tensor(total) for total in calls] for name, calls in state.items()
+        }
+
     def read(self, values: Sequence[float]) -> dict[str, Dead]:
         """What the vectors of `take` say, one behind the other; 0 in all of them is a dead unit."""
         found = {}
@@ -125,7 +137,8 @@ class DeadUnits:
             calls.append(total)
             return
         before = calls[call]
-        calls[call] = None if before is None or before.shape != total.shape else before.add_(total)  # no fixed units
+        fits = before is not None and before.shape == total.shape
+        calls[call] = total.add_(before.to(total)) if before is not None and fits else None  # none: no fixed units
 
 
 class _Hook:

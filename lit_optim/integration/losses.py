@@ -43,8 +43,7 @@ class Losses:
         losses = [*since, *self._first]
         if not losses:
             return torch.zeros(2 + self._wanted)
-        device = losses[0].device
-        stacked = torch.stack([loss.reshape(()).to(device) for loss in losses]).float()
+        stacked = torch.stack([loss if loss.ndim == 0 else loss.reshape(()) for loss in losses]).float()
         total = stacked[: len(since)].sum() * divisor
         first = stacked.new_zeros(self._wanted)
         first[: len(self._first)] = stacked[len(since) :]

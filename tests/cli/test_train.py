@@ -221,6 +221,15 @@ def test_without_a_logger_there_is_no_events_file(lit_optim_: Any, tmp_path: Pat
     assert (tmp_path / "lightning_logs").exists() is False
 
 
+def test_the_output_relu_of_the_tutorial_is_found(lit_optim_: Any, tmp_path: Path) -> None:
+    ended = lit_optim_("train", "data=digits", "model.output_activation=relu", "callbacks.monitor.dead_relu=4",
+                       "trainer.max_epochs=1", "logger=none", "test=false", "hydra.run.dir=run")  # fmt: skip
+    assert ended.code == 0, ended.err
+    [line] = (tmp_path / "run" / "findings.txt").read_text().splitlines()
+    assert re.match(r"step 8: dead_relu/net\.layer\.5: \d of 10 units were 0 for every sample, 3 logs in a row", line)
+    assert f"lit-optim: {line}\n" in ended.err
+
+
 def test_one_callback_can_be_switched_off(lit_optim_: Any, tmp_path: Path) -> None:
     ended = lit_optim_("train", *TINY, "callbacks.checkpoint=null", "callbacks.last=null", "callbacks.progress=null",
                        "test=false")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -99,6 +100,19 @@ def test_hooks_stand_only_while_they_look() -> None:
     units.begin_forward()
     units.close()
     assert not model[1]._forward_hooks
+
+
+def test_what_was_seen_goes_on_in_another_process() -> None:
+    model = nn.Sequential(nn.ReLU())
+    first, second = DeadUnits(model), DeadUnits(model)
+    first.begin_forward()
+    model(torch.tensor([[1.0, -1.0, -1.0]]))
+    state = json.loads(json.dumps(first.state()))
+    first.close()
+    second.restore(state)
+    second.begin_forward()
+    model(torch.tensor([[-1.0, -1.0, 1.0]]))
+    assert second.read(second.take()[0].tolist()) == {"0": Dead(3, 1, True)}
 
 
 def test_nothing_is_kept_of_what_runs_under_vmap() -> None:

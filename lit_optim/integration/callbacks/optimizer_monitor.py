@@ -82,19 +82,20 @@ class OptimizerMonitor(Callback):
         ConfigError: An unknown quantity, or a number that is none of steps; all that is wrong at once.
     """
 
-    def __init__(self, every: int | None = 50, window: int = 10, **cadence: int | str | None) -> None:
+    def __init__(self, every: int | None = 50, window: int = 5, **cadence: int | str | None) -> None:
         mistakes: list[Mistake] = []
         try:
             self.cadence = Cadence.of(every, {"histograms": None, **cadence}, _ALL)
         except ConfigError as error:
             mistakes += error.mistakes
         if not is_count(window) or window < 1:
-            problem, remedy = "no output would be looked at", "give a number of optimizer steps; 10 is the default"
+            problem, remedy = "no output would be looked at", "give a number of optimizer steps; 5 is the default"
             mistakes.append(Mistake("window", problem, given=repr(window), remedy=remedy))
         if mistakes:
             raise ConfigError(*mistakes)
         self.window = window
         self._watch = Watch()
+        self._dead_before: dict[str, Any] = {}  # what a checkpoint had seen since its last log
         self._reset()
 
     def _reset(self) -> None:
@@ -111,14 +112,16 @@ class OptimizerMonitor(Callback):
         """A new run begins with nothing told; a checkpoint that is loaded after this brings back what was."""
         if stage == "fit" and trainer.global_step == 0:
             self._watch = Watch()
+            self._dead_before = {}
 
     def state_dict(self) -> dict[str, Any]:
         """What is told already, and what was seen on the way to the next finding."""
-        return self._watch.state()
+        return {"watch": self._watch.state(), "dead": {} if self._dead is None else self._dead.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
-        self._watch.restore(state_dict)
+        self._watch.restore(state_dict["watch"])
+        self._dead_before = state_dict["dead"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stand before and behind each optimizer's steps."""
@@ -131,6 +134,8 @@ class OptimizerMonitor(Callback):
         self._around = AroundSteps(trainer.optimizers, trainer.world_size)
         if self.cadence.steps["dead_relu"] and not _splits_layers(trainer) and pl_module._compiler_ctx is None:
             self._dead = DeadUnits(pl_module)
+            self._dead.restore(self._dead_before)
+        self._dead_before = {}
         if trainer.is_global_zero:
             self._folder = run_folder_of(trainer)
             if trainer.global_step > 0:
@@ -146,9 +151,8 @@ class OptimizerMonitor(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Look at the outputs of ReLU modules, if the next log is near."""
         if self._dead:
-            step = trainer.global_step
-            is_near = self.cadence.until("dead_relu", step) < self.window
-            if is_near or "dead_relu" in self.cadence.due(step, self._last):
+            step, cadence = trainer.global_step, self.cadence
+            if cadence.is_near("dead_relu", step, self.window) or cadence.is_due("dead_relu", step, self._last):
                 self._dead.begin_forward()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +355,19 @@ def test_dead_units_are_those_of_the_window(trainer: Any) -> None:
         assert logger.rows[step]["dead_relu/layers.1"] == pytest.approx(dead)
 
 
+def test_a_compiled_module_has_its_figures_but_no_hooks(trainer: Any) -> None:
+    torch._dynamo.reset()
+    logger, net = Listening(), Relus(adamw)
+    monitor = OptimizerMonitor(every=2)
+    trainer(callbacks=[monitor], logger=logger).fit(torch.compile(net, backend="eager"), loader(4))
+    plain = Relus(adamw)
+    trainer().fit(torch.compile(plain, backend="eager"), loader(4))
+    torch._dynamo.reset()
+    assert same(net, plain)
+    assert logger.rows[2]["total/update_norm"] > 0
+    assert not any("dead_relu" in tag for row in logger.rows.values() for tag in row)
+
+
 def test_hooks_are_gone_after_an_exception(trainer: Any) -> None:
     class Breaking(Relus):
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -538,6 +551,42 @@ def test_a_finding_is_not_told_again_by_a_resumed_run(
     assert "nonfinite" not in capsys.readouterr().err
 
 
+class From:
+    """A loader that goes on from a batch, as one that a checkpoint knows does."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(batches(STEPS)[self.start :])
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+def test_a_resumed_run_logs_what_a_whole_one_does(trainer: Any, tmp_path: Path) -> None:
+    """Also of the window that the checkpoint has cut in two."""
+
+    def rarely_alive() -> Relus:
+        net = Relus(lambda net: SGD(net.parameters(), lr=1e-3))
+        nn.init.constant_(net.layers[0].bias, -1.2)
+        return net
+
+    whole, resumed = Listening(), Listening()
+    monitor = OptimizerMonitor(every=4, window=3)
+    saving = {"every_n_train_steps": 3, "save_top_k": -1, "filename": "{step}"}
+    options = {"logger": whole, "enable_checkpointing": True}
+    trainer(callbacks=[monitor, ModelCheckpoint(tmp_path, **saving)], **options).fit(rarely_alive(), From(0))
+    monitor = OptimizerMonitor(every=4, window=3)
+    options["logger"] = resumed
+    trainer(callbacks=[monitor, ModelCheckpoint(tmp_path, **saving)], **options).fit(
+        rarely_alive(), From(3), ckpt_path=str(tmp_path / "step=3.ckpt"), weights_only=True
+    )
+    assert resumed.rows == {4: whole.rows[4]}
+    assert 0 < whole.rows[4]["dead_relu/layers.1"] < 1
+
+
 def test_a_second_run_of_the_same_monitor_tells_anew(trainer: Any, tmp_path: Path) -> None:
     monitor = OptimizerMonitor(every=1)
     for name in ("first", "second"):
@@ -578,7 +627,7 @@ def test_what_it_cannot_do_is_refused_all_at_once() -> None:
     assert f"momentum_norm: this is no number of steps\n    given:   True\n{steps}" in text
     assert text.endswith(
         "window: no output would be looked at\n    given:   0\n"
-        "    fix:     give a number of optimizer steps; 10 is the default"
+        "    fix:     give a number of optimizer steps; 5 is the default"
     )
 
 
