@@ -56,8 +56,9 @@ transformers', timm's and optax's, step by step.
 TAIL = """\
 ## Your own
 
-A schedule of your own is a function of the step under `@lit_optim.schedules.schedule`, or a class with the method
-`curve`; the README shows both. `Warmup` puts a warm-up in front of it, `Joined` follows it with another.
+A schedule of your own is a function of the step under `@lit_optim.schedules.schedule`, or a subclass of
+`lit_optim.schedules.Schedule` with the method `curve`; the README says how. `Warmup` puts a warm-up in front of it,
+`Joined` follows it with another.
 """
 PICTURES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "Constant": ({}, {"factor": 0.5}, {"warmup": "10%"}),

@@ -16,6 +16,7 @@ from typing import Any
 
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, nearest
 from lit_optim.names import dotted_name, find, is_dotted, names_of
+from lit_optim.schedules import Schedule
 
 __all__ = [
     "allow",
@@ -208,6 +209,8 @@ def _of_kind(found: object, target: object, kinds: tuple[type, ...], key: str, f
         remedy = _CLASSES_ONLY
         if factories and callable(found) and not isinstance(found, type):
             remedy, near = _HOW_TO_ALLOW.format(target), nearest(str(target), _allowed)
+            if Schedule in kinds and inspect.isfunction(found):
+                remedy = f"put @lit_optim.schedules.schedule above it if it is a function of the step, or {remedy}"
         problem = f"{target} is not a {names_of(kinds)}, so a config may not call it"
         raise ConfigError(Mistake(key, problem, given=str(target), nearest=near, remedy=remedy))
     if inspect.isabstract(found):

@@ -688,7 +688,9 @@ def test_a_refused_function_says_how_it_is_allowed(called: list[Any]) -> None:
     assert str(refused.value).splitlines() == [
         "schedule.lr._target_: factories.make is not a lit_optim Schedule, so a config may not call it",
         "    given:   factories.make",
-        HOW.format("factories.make"),
+        HOW.format("factories.make").replace(
+            "fix:     ", "fix:     put @lit_optim.schedules.schedule above it if it is a function of the step, or "
+        ),
     ]
 
 

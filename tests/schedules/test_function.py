@@ -80,8 +80,9 @@ def test_a_config_names_it(my_curves: str) -> None:
 
 
 def test_a_plain_function_is_told_how_to_become_one(my_curves: str) -> None:
-    with pytest.raises(ConfigError, match=r"schedule.lr._target_: my_curves.plain is not a lit_optim Schedule"):
+    with pytest.raises(ConfigError, match=r"my_curves.plain is not a lit_optim Schedule") as refused:
         instantiate({"_target_": "my_curves.plain"}, (Schedule,), "schedule.lr")
+    assert "put @lit_optim.schedules.schedule above it if it is a function of the step" in str(refused.value)
 
 
 def test_what_a_config_has_to_give_has_no_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,8 +120,9 @@ class OptimizerMonitor(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
-        self._watch.restore(state_dict["watch"])
-        self._dead_before = state_dict["dead"]
+        if {*state_dict} == {"watch", "dead"}:  # of another version there is nothing that a run couldn't go without
+            self._watch.restore(state_dict["watch"])
+            self._dead_before = state_dict["dead"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stand before and behind each optimizer's steps."""
