@@ -15,8 +15,8 @@ from lit_optim.measurement import QUANTITIES
 
 # whole batches only: what is left at an epoch's end can't be shared out evenly
 COMMON = ("data=digits", "trainer.max_epochs=2", "trainer.limit_train_batches=11", "model.hidden_dims=[16]")
-MONITORED = ("callbacks.monitor.every=5", "callbacks.monitor.histograms=5", "trainer.gradient_clip_val=0.5")
-MONITORED += ("callbacks.monitor.effective_step=every", "callbacks.monitor.zero_grads=every")
+EACH = ("every", "zero_grads", "effective_step", "dead_relu", "histograms")
+MONITORED = (*(f"callbacks.monitor.{name}=5" for name in EACH), "trainer.gradient_clip_val=0.5")
 pytestmark = pytest.mark.slow
 
 
