@@ -65,7 +65,7 @@ def read_scaling(recipe: Mapping[str, Any]) -> tuple[LrScaling | None, list[Mist
         allowed = ("an integer of at least 1", "null to scale nothing")
         remedy = "write the global batch that the learning rates were written for, for example 256"
         mistakes.append(Mistake(SIZE, "this is no number of samples", repr(size), allowed, remedy=remedy))
-    if way is not None and way not in _POWERS:
+    if way is not None and not (isinstance(way, str) and way in _POWERS):
         near = nearest(str(way), _POWERS)
         remedy = "linear suits SGD, sqrt suits Adam and its kin"
         mistakes.append(Mistake(WAY, "no such way of scaling", repr(way), tuple(_POWERS), near, remedy))

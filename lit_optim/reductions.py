@@ -84,7 +84,8 @@ class Reductions:
         """
         for one in self._followed.values():
             same = [saved for saved in state if _name(saved["schedule"]) == _name(one.node)]
-            like = [saved for saved in state if one.is_like(saved["schedule"])]
+            others = [saved for saved in state if _name(saved["schedule"]) not in self._followed]
+            like = [saved for saved in others if one.is_like(saved["schedule"])]
             found = same or like * (len(like) == 1)
             fields = {} if not found else {name: value for name, value in found[0].items() if name != "schedule"}
             one.standing = Standing(**fields) if fields else one.plateau.begin()

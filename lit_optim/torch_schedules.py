@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,10 @@ __all__ = ["TorchPlateau", "schedulers_in", "torch_schedule"]
 
 _BESIDE = ("interval", "frequency", "monitor")  # what is no argument of a scheduler, but of whoever steps it
 _FUNCTIONS = ("lr_lambda", "scale_fn")
-_BY_GROUP = ("max_lr", "base_lr", "min_lr")
+_BY_GROUP = ("max_lr", "base_lr", "min_lr", "swa_lr")
+_POSITIVE = ("step_size", "T_max", "T_0", "T_mult", "total_steps", "epochs", "steps_per_epoch", "step_size_up")
+_COUNTS = (*_POSITIVE, "total_iters", "step_size_down", "anneal_epochs")
+_FINITE = ("gamma", "eta_min", "start_factor", "end_factor", "power", "max_lr", "base_lr", "swa_lr", "div_factor")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,13 @@ class TorchPlateau(Plateau):
 
     min_lr: float = 0.0
     eps: float = 1e-8
+
+    def _mistakes(self) -> Iterator[Mistake]:
+        yield from super()._mistakes()
+        for field in ("min_lr", "eps"):
+            value = getattr(self, field)
+            if not _is_number(value) or value < 0:
+                yield Mistake(field, "a finite number of at least 0 is needed", repr(value), remedy="correct the value")
 
     def reduced(self, value: float, reductions: int) -> float:
         """See `Plateau.reduced`; one reduction upon the other, as torch has it, to the last digit."""
@@ -140,7 +151,35 @@ def _wrong_arguments(cls: type[LRScheduler], arguments: Mapping[str, Any], key: 
             problem = "a list goes by the order of the groups, which a rule changes without a word"
             remedy = "give one number, and a rule with another one a schedule of its own (rules.NAME.schedule.lr)"
             yield Mistake(f"{key}.{by_group}", problem, given=repr(arguments[by_group]), remedy=remedy)
+    if cls.__module__.startswith("torch."):
+        yield from _wrong_values(arguments, key)
     yield from argument_mistakes(cls, {**arguments, **dict.fromkeys([*functions, mine])}, key)
+
+
+def _wrong_values(arguments: Mapping[str, Any], key: str) -> Iterator[Mistake]:
+    """Numbers that torch itself doesn't look at before it reckons with them."""
+    for name, value in arguments.items():
+        where = f"{key}.{name}"
+        if name in _COUNTS and value is not None:
+            least = 1 if name in _POSITIVE else 0
+            if not _is_number(value) or value < least:
+                problem = f"torch counts this in plain numbers, at least {least}"
+                yield Mistake(
+                    where, problem, repr(value), remedy="write a number; interval says of what: step or epoch"
+                )
+        elif name == "milestones":
+            if isinstance(value, str) or not isinstance(value, Sequence) or not all(map(_is_number, value)):
+                problem = "torch counts these in plain numbers"
+                remedy = "write a list of numbers, or use lit_optim.schedules.Milestones, which takes 50% and 2epochs"
+                yield Mistake(where, problem, repr(value), remedy=remedy)
+            elif any(one < 0 for one in value):
+                yield Mistake(where, "steps are counted from 0", repr(value), remedy="write 0 or more")
+        elif name in _FINITE and not isinstance(value, (list, tuple)) and not _is_number(value):
+            yield Mistake(where, "a finite number is needed", repr(value), remedy=f"set {name} to such a number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _lacks_function(cls: type, argument: str, value: object) -> bool:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from torch.optim import lr_scheduler
+from torch.optim.swa_utils import SWALR
 
 from lit_optim.durations import Horizon, epoch_of
 from lit_optim.errors import Mistake
@@ -32,7 +33,7 @@ _LENGTHS: dict[type, str] = {
     lr_scheduler.CyclicLR: "step_size_up",
     lr_scheduler.OneCycleLR: "total_steps",
 }
-_ABSOLUTE = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
+_ABSOLUTE = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR, SWALR)
 _TO_A_MINIMUM = (lr_scheduler.CosineAnnealingLR, lr_scheduler.CosineAnnealingWarmRestarts)
 
 
@@ -61,7 +62,7 @@ def shared_mistakes(merged: Sequence[Merged]) -> Iterator[Mistake]:
 
 
 def _flattened(cls: type, arguments: Mapping[str, Any], key: str, rates: Sequence[float]) -> Iterator[Mistake]:
-    for name in ("max_lr", "base_lr"):
+    for name in ("max_lr", "base_lr", "swa_lr"):
         if name in arguments:
             told = ", ".join(f"{rate:g}" for rate in rates[:4]) + (", …" if len(rates) > 4 else "")
             problem = f"{cls.__name__} gives every group the same lr, and theirs differ: {told}"

@@ -179,3 +179,13 @@ def test_a_curve_that_follows_no_metric_is_left_alone() -> None:
     plan = lo.make_plan(nn.Linear(1, 1), recipe, RUN)
     curve = plan.bound(plan.groups[0])["lr"]
     assert Reductions(plan).over(curve, plan.groups[0].schedules["lr"]) is curve
+
+
+def test_a_new_schedule_does_not_take_over_what_another_has_seen() -> None:
+    _, scheduler = built(node())
+    for value in (1.0, 1.0, 1.0):
+        scheduler.see({"val/loss": value})
+    optimizer, again = built(node(), weight_decay=node(patience=5, factor=0.5))
+    again.load_state_dict(saved(scheduler))
+    assert rates(optimizer)[0] == pytest.approx(0.001)
+    assert rates(optimizer, "weight_decay") == [1.0, 1.0]

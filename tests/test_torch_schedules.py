@@ -220,3 +220,38 @@ def test_schedulers_are_found_at_any_depth() -> None:
         ("ConstantLR", "lr.schedulers.0.schedulers.1"),
         ("LinearLR", "lr.schedulers.1"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "key"),
+    [
+        ("MultiStepLR", {"milestones": ["50%"]}, "milestones"),
+        ("MultiStepLR", {"milestones": "abc"}, "milestones"),
+        ("MultiStepLR", {"milestones": [-3, 5]}, "milestones"),
+        ("StepLR", {"step_size": -1}, "step_size"),
+        ("StepLR", {"step_size": 5, "gamma": "abc"}, "gamma"),
+        ("StepLR", {"step_size": 5, "gamma": None}, "gamma"),
+        ("ConstantLR", {"total_iters": "5"}, "total_iters"),
+        ("CosineAnnealingLR", {"T_max": -5}, "T_max"),
+        ("CosineAnnealingLR", {"T_max": "10epochs"}, "T_max"),
+        ("ReduceLROnPlateau", {"monitor": "val/loss", "min_lr": "abc"}, "min_lr"),
+        ("ReduceLROnPlateau", {"monitor": "val/loss", "min_lr": None}, "min_lr"),
+        ("ReduceLROnPlateau", {"monitor": "val/loss", "eps": "x"}, "eps"),
+    ],
+)
+def test_numbers_that_torch_does_not_look_at_are_refused_before_it_reckons(
+    name: str, arguments: dict[str, Any], key: str
+) -> None:
+    node = {"_target_": f"torch.optim.lr_scheduler.{name}", **arguments}
+    recipe = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}, "schedule": {"lr": node}}
+    with pytest.raises(lo.LitOptimError) as refused:
+        lo.make_plan(torch.nn.Linear(2, 2), recipe, lo.Horizon(100, 10))
+    assert [mistake.key for mistake in refused.value.mistakes] == [f"schedule.lr.{key}"]
+
+
+def test_the_rate_of_weight_averaging_does_not_flatten_the_groups() -> None:
+    node = {"_target_": "torch.optim.swa_utils.SWALR", "swa_lr": 0.05}
+    rules = {"bias": {"match": "bias", "lr": 0.2}}
+    recipe = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}, "rules": rules, "schedule": {"lr": node}}
+    with pytest.raises(lo.PlanError, match=r"schedule.lr.swa_lr: SWALR gives every group the same lr"):
+        lo.make_plan(torch.nn.Linear(2, 2), recipe, lo.Horizon(100, 10))

@@ -9,7 +9,7 @@ from itertools import pairwise
 from lit_optim.durations import Duration, Horizon, steps_of
 from lit_optim.errors import Mistake, PlanError, nearest
 
-__all__ = ["chosen", "goal", "levels", "number", "thresholds", "until", "whole"]
+__all__ = ["chosen", "flag", "goal", "levels", "number", "thresholds", "until", "whole"]
 
 
 def number(value: object, key: str, above: float = -math.inf) -> float:
@@ -28,6 +28,15 @@ def whole(value: object, key: str) -> int:
         return value
     problem = "a whole number of at least 1 is needed"
     raise PlanError(Mistake(key, problem, given=repr(value), remedy=f"set {key} to such a number"))
+
+
+def flag(value: object, key: str) -> bool:
+    """``value`` if it is true or false, or a refusal under ``key``: Hydra hands on ``no`` and ``off`` as text."""
+    if isinstance(value, bool):
+        return value
+    raise PlanError(
+        Mistake(key, "true or false is needed", given=repr(value), remedy=f"write {key}: true, or {key}: false")
+    )
 
 
 def chosen(value: object, options: Collection[str], key: str) -> str:
@@ -126,5 +135,7 @@ def levels(values: object, factors: object, at: object, start: float) -> list[fl
 
 def _listed(items: object, key: str) -> Sequence[Duration]:
     if isinstance(items, str) or not isinstance(items, Sequence):
-        raise PlanError(Mistake(key, "this is a list", given=repr(items), remedy=f"write {key}: [{items}]"))
+        one = isinstance(items, (int, float, str))
+        remedy = f"write {key}: [{items}]" if one else f"write {key}: [{'50%, 75%' if key == 'at' else '0.1, 0.01'}]"
+        raise PlanError(Mistake(key, "this is a list", given=repr(items), remedy=remedy))
     return items

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 from lit_optim.durations import Horizon
 
@@ -37,8 +38,13 @@ class Schedule(ABC):
         if not dataclasses.is_dataclass(self):
             return repr(self)
         said = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
-        parts = (f"{field.name}={_shown(value)}" for field, value in said if value != field.default)
+        parts = (f"{field.name}={_shown(value)}" for field, value in said if value != _default(field))
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    factory = field.default_factory
+    return factory() if callable(factory) else field.default
 
 
 def _shown(value: object) -> str:

@@ -77,7 +77,11 @@ class Joined(Schedule):
 
     def curve(self, start: float, horizon: Horizon) -> Curve:
         """See `Schedule.curve`."""
-        if isinstance(self.schedules, Schedule) or not isinstance(self.schedules, Sequence) or not self.schedules:
+        if (
+            isinstance(self.schedules, (Schedule, str))
+            or not isinstance(self.schedules, Sequence)
+            or not self.schedules
+        ):
             problem, remedy = "a list of schedules is needed", "write schedules: [{_target_: …}, {_target_: …}]"
             raise PlanError(Mistake("schedules", problem, given=repr(self.schedules), remedy=remedy))
         begins = [0, *thresholds(self.at, horizon)]

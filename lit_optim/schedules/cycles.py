@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lit_optim.durations import Duration, Horizon, steps_of
 from lit_optim.errors import Mistake, PlanError
-from lit_optim.schedules.arguments import chosen, goal, number, until, whole
+from lit_optim.schedules.arguments import chosen, flag, goal, number, until, whole
 from lit_optim.schedules.base import Curve, Schedule
 from lit_optim.schedules.shapes import SHAPES, Shape, half_cosine, through
 from lit_optim.schedules.warmed import Warmed
@@ -158,9 +158,9 @@ class OneCycle(Schedule):
             goal(self, where, start, factor) for where, factor in (("start", 0.04), ("peak", 1.0), ("final", 4e-6))
         )
         points = [(0, first), (warmup, peak), (end, final)]
-        if self.three_phase:
-            if 2 * warmup > end:
+        if flag(self.three_phase, "three_phase"):
+            if 2 * warmup > end + 1:  # half of an odd number of steps is rounded up
                 problem = f"rise and fall take {2 * warmup} steps, more than the {end} of the duration"
                 raise PlanError(Mistake("warmup", problem, given=repr(self.warmup), remedy="make it half or less"))
-            points.insert(2, (2 * warmup, first))
+            points.insert(2, (min(2 * warmup, end), first))
         return through(points, SHAPES[chosen(self.shape, SHAPES, "shape")])

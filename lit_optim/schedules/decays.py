@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lit_optim.durations import UNKNOWN_END, Duration, Horizon, steps_of
 from lit_optim.errors import Mistake, PlanError
-from lit_optim.schedules.arguments import chosen, goal, number, until
+from lit_optim.schedules.arguments import chosen, flag, goal, number, until
 from lit_optim.schedules.base import Curve
 from lit_optim.schedules.shapes import SHAPES, Progress, Shape, half_cosine, moving, straight
 from lit_optim.schedules.warmed import Warmed
@@ -186,6 +186,8 @@ class WarmupStableDecay(Warmed):
             problem = "the decay ends with the run, and nobody knows how long the run is"
             raise PlanError(Mistake("decay", problem, given=repr(self.decay), remedy=UNKNOWN_END))
         begin = int(horizon.total_steps) - decay
+        if begin == warmup - 1:  # both were rounded up, as 5% and 95% of 630 steps are
+            begin, decay = warmup, decay - 1
         if begin < warmup:
             problem = f"warm-up ({warmup} steps) and decay ({decay}) are longer than the run ({horizon.total_steps})"
             raise PlanError(Mistake("decay", problem, given=repr(self.decay), remedy="shorten one of them"))
@@ -222,7 +224,7 @@ class Exponential(Warmed):
             raise PlanError(Mistake("every", "epochs of this run differ", repr(self.every), remedy="write it in steps"))
         if every == 0:
             raise PlanError(Mistake("every", "a stretch of no step", given=repr(self.every), remedy="give at least 1"))
-        if self.staircase:
+        if flag(self.staircase, "staircase"):
             return start, lambda step: float(start * rate ** ((step - warmup) // every))
         return start, lambda step: float(start * rate ** ((step - warmup) / every))
 

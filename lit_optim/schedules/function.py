@@ -37,10 +37,11 @@ def schedule(function: Callable[..., float]) -> type[Schedule]:
     """
     parameters = inspect.signature(function).parameters
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    if "step" not in parameters or any(parameter.kind not in by_name for parameter in parameters.values()):
+    fits = all(parameter.kind in by_name and not hasattr(Schedule, name) for name, parameter in parameters.items())
+    if "step" not in parameters or not fits:
         raise TypeError(
             f"{function.__qualname__}{inspect.signature(function)} can't be a schedule: it needs a parameter 'step', "
-            "may have 'start' and 'horizon', and takes all others by name"
+            "may have 'start' and 'horizon', and takes all others by name, none of them called 'curve'"
         )
     given = [name for name in _GIVEN if name in parameters]
 

@@ -102,3 +102,13 @@ def test_a_shape_is_one_of_three(cls: Any) -> None:
         "    nearest: linear",
         "    fix:     set shape to one of these",
     ]
+
+
+@pytest.mark.parametrize("value", ["no", "off", 0, None])
+@pytest.mark.parametrize(("cls", "field"), [(OneCycle, "three_phase"), (Exponential, "staircase")])
+def test_no_is_not_taken_for_true(cls: Any, field: str, value: Any) -> None:
+    assert _refused(cls(**{field: value})) == [
+        f"{field}: true or false is needed",
+        f"    given:   {value!r}",
+        f"    fix:     write {field}: true, or {field}: false",
+    ]

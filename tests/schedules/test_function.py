@@ -39,7 +39,8 @@ def test_a_function_is_a_schedule() -> None:
     curve = halving().curve(2.0, RUN)
     assert [curve(step) for step in (0, 9, 10, 25)] == [2.0, 2.0, 1.0, 0.5]
     assert constant().curve(2.0, RUN)(7) == 0.25
-    assert repr(halving(every=5)) == "halving(every=5)"
+    assert repr(halving(every=5)) == str(halving(every=5)) == "halving(every=5)"
+    assert str(halving()) == "halving()"
     assert halving(every=5) == halving(every=5) != halving()
 
 
@@ -103,7 +104,13 @@ def test_a_list_may_be_a_default() -> None:
 
 @pytest.mark.parametrize(
     "function",
-    [lambda start: start, lambda step, *rest: 1.0, lambda step, **rest: 1.0, lambda step, /, start: 1.0],
+    [
+        lambda step, curve: 1.0,
+        lambda start: start,
+        lambda step, *rest: 1.0,
+        lambda step, **rest: 1.0,
+        lambda step, /, start: 1.0,
+    ],
 )
 def test_a_function_that_can_not_be_called_so_is_refused(function: Any) -> None:
     with pytest.raises(TypeError, match=r"can't be a schedule: it needs a parameter 'step'"):

@@ -217,3 +217,22 @@ def test_schedules_inside_of_schedules_are_plain_data_in_a_plan() -> None:
     assert again.curve("default", "lr")[[0, 25, 49, 50, 75]].tolist() == pytest.approx(
         [1.0, 0.55, plan.curve("default", "lr")[49], 1.0, 0.55]
     )
+
+
+@pytest.mark.parametrize("total", [*range(20, 700, 7), 630])
+def test_shares_that_make_a_whole_fit_into_any_run(total: int) -> None:
+    run = Horizon(total)
+    for warmup in (5, 15, 50):
+        curve = WarmupStableDecay(f"{100 - warmup}%", warmup=f"{warmup}%").curve(1.0, run)
+        assert curve(total) == 0.0
+        assert max(curve(step) for step in range(total)) == 1.0
+    curve = OneCycle("50%", three_phase=True, final_factor=0.0).curve(1.0, run)
+    assert curve(0) == 0.04
+    assert curve(total) == 0.0
+
+
+def test_a_schedule_is_told_as_it_was_written() -> None:
+    assert str(Warmup(Cosine(), warmup="10%")) == "Warmup(schedule=Cosine(), warmup='10%')"
+    assert str(Joined([Constant(), Cosine(final_factor=0.1)], at=[5])) == (
+        "Joined(schedules=[Constant(), Cosine(final_factor=0.1)], at=[5])"
+    )
