@@ -4,12 +4,14 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from forked import Server
+from hydra._internal.hydra import Hydra
+from hydra.types import RunMode
 
 import lit_optim.cli
 from lit_optim.cli.app import NewFolders
@@ -29,12 +31,21 @@ class Ended:
 Command = Callable[..., Ended]
 
 
+def _mode(self: Hydra, config_name: str | None, overrides: Sequence[str]) -> RunMode | None:
+    """What the overrides say. Hydra composes the whole config for it, and then once more; no config of ours sets it.
+
+    README's commands, and those that are processes of their own, do without this.
+    """
+    return next((RunMode[one.partition("=")[2]] for one in overrides if one.startswith("hydra.mode=")), None)
+
+
 @pytest.fixture(autouse=True)
 def _as_it_was(digits_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty working directory; afterwards the process is as it was: a command thinks that it owns it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lit-optim"])
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(Hydra, "get_mode", _mode)
     monkeypatch.setattr(NewFolders, "noted", set())
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setenv("COLUMNS", "132")  # whatever terminal the tests are started from
