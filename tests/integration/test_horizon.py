@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import itertools
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import Server
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging, Timer
 from torch import Tensor, nn
@@ -306,10 +305,10 @@ def test_a_limit_of_time_beside_a_length_is_a_warning() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"accumulate_grad_batches": 2}, {"scheduling": {0: 1, 1: 2}}, {"max_steps": 5}])
-def test_several_devices_share_the_batches_out(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_several_devices_share_the_batches_out(forked: Server, tmp_path: Path, settings: dict[str, Any]) -> None:
     script = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 from test_horizon import *
 settings = {settings!r}
 callbacks = [GradientAccumulationScheduler(settings.pop("scheduling"))] if "scheduling" in settings else []
@@ -327,9 +326,7 @@ class Tells(Callback):
 trainer.callbacks.append(Tells())
 trainer.fit(module, datamodule=Data("plain"))
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
-    )
+    ran = forked.run("-c", script, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     planned, seen, steps = [line for line in ran.stdout.splitlines() if line.startswith("Horizon") or line.isdigit()]
     assert planned == seen
