@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import lit_optim.conf
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lit_optim as lo
@@ -26,12 +26,12 @@ EXPERIMENTS = [Path(name).stem for name in FILES if name.startswith("experiment/
 TINY = ("data=digits", "data.batch_size=256", "model.hidden_dims=[8,8]", "test=false", "trainer.max_epochs=2")
 
 
-@pytest.fixture
-def composed() -> Iterator[Any]:
-    """Composes as the command does."""
+@functools.cache
+def composed(*overrides: str) -> DictConfig:
+    """Composed as by the command."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module("lit_optim.conf", version_base="1.3"):
-        yield lambda overrides: hydra.compose("config", overrides=accept_new_keys(overrides))
+        return hydra.compose("config", overrides=accept_new_keys(overrides))
 
 
 def comments(name: str) -> list[str]:
@@ -46,28 +46,28 @@ def test_there_are_files() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_opens_with_what_it_is_for_and_a_command_that_composes(name: str, composed: Any) -> None:
+def test_opens_with_what_it_is_for_and_a_command_that_composes(name: str) -> None:
     purpose, command = comments(name)
     assert purpose.endswith((".", ")."))
     assert len(purpose) > 10
     program, verb, *overrides = shlex.split(command)
     assert (program, verb) == ("lit-optim", "train")
-    config = composed(overrides)
+    config = composed(*overrides)
     if name != "config.yaml":
         group, _, choice = name.removesuffix(".yaml").partition("/")
-        plain = composed([f"{group}={choice}"])
-        chosen = composed([override for override in overrides if override.startswith(f"{group}=")])
+        plain = composed(f"{group}={choice}")
+        chosen = composed(*[override for override in overrides if override.startswith(f"{group}=")])
         default = OmegaConf.load(CONF / "config.yaml").defaults
         assert chosen == plain or {group: choice} in OmegaConf.to_container(default)
     assert set(config) >= {"optimizer", "rules", "schedule", "model", "data", "trainer", "callbacks", "logger"}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_says_what_it_shows(name: str, composed: Any) -> None:
+def test_an_experiment_says_what_it_shows(name: str) -> None:
     purpose, command = comments(f"experiment/{name}.yaml")
     assert purpose.startswith("Shows ")
     assert command == f"lit-optim train experiment={name}"
-    assert composed([f"experiment={name}"]).name == name
+    assert composed(f"experiment={name}").name == name
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

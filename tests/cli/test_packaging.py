@@ -75,5 +75,5 @@ def test_works_from_an_unrelated_folder(wheel: Path, tmp_path: Path) -> None:
 
     homes = python("-c", "import lit_optim, lit_optim.conf; print(lit_optim.__file__); print(lit_optim.conf.__file__)")
     assert [Path(home).parent for home in homes.split()] == [installed / "lit_optim", installed / "lit_optim" / "conf"]
-    assert "optimizer steps" in python("-m", "lit_optim", "plan", "data=mnist_5k")
+    assert "optimizer steps" in python("-m", "lit_optim", "plan", "data=digits")
     assert list(elsewhere.iterdir()) == []

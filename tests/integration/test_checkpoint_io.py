@@ -1,10 +1,9 @@
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked import Server
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 import lit_optim as lo
@@ -40,7 +39,7 @@ def test_a_full_disk_leaves_the_one_before_and_says_which_file_and_why(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_kill_during_the_write_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_kill_during_the_write_leaves_the_one_before(forked: Server, tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"state_dict": {}}, path)
     before = path.read_bytes()
@@ -50,7 +49,7 @@ from lit_optim.integration.checkpoint_io import AtomicCheckpointIO
 os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
 AtomicCheckpointIO().save_checkpoint({{"w": torch.zeros(1000)}}, {str(path)!r})
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == -9
+    assert forked.run("-c", code, cwd=tmp_path).returncode == -9
     assert path.read_bytes() == before
     AtomicCheckpointIO().save_checkpoint(CONTENT, path)  # and what the killed one left is no hindrance
     assert [one.name for one in tmp_path.iterdir()] == ["last.ckpt"]

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import Server
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
@@ -412,10 +411,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_the_loss_of_two_ranks_is_their_mean(tmp_path: Path) -> None:
-    script = tmp_path / "two_ranks.py"
-    script.write_text(TWO_RANKS)
-    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=100, capture_output=True)
+def test_the_loss_of_two_ranks_is_their_mean(forked: Server, tmp_path: Path) -> None:
+    forked.run("-c", TWO_RANKS, str(tmp_path), cwd=tmp_path).check_returncode()
     ranks = np.array([json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)])
     assert ranks.shape == (2, 14)
     assert not np.allclose(ranks[0], ranks[1])
