@@ -142,10 +142,10 @@ def _markdown(text: str) -> str:
     return re.sub(r":math:`([^`]+)`", lambda found: f"${' '.join(found[1].split())}$", text)
 
 
-def _table(cls: type[Schedule]) -> Iterator[str]:
+def _table(cls: Any) -> Iterator[str]:
     yield "| argument | if not given | |"
     yield "|---|---|---|"
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(cls):
         default = "needed" if field.default is dataclasses.MISSING else f"`{field.default}`"
         yield f"| `{field.name}` | {default} | {ARGUMENTS[cls.__name__][field.name]['description']} |"
     yield ""

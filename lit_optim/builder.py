@@ -107,7 +107,7 @@ def _child(
         ) from error
     if optimizer.defaults.get("fused"):
         # GradScaler then unscales before the step: clipping works, and a skipped step never reaches its hooks.
-        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # torch sets it on instances
     return optimizer
 
 

@@ -46,7 +46,8 @@ class Cadence:
         ]
         if mistakes:
             raise ConfigError(*mistakes)
-        return cls({name: own.get(name, every) or 0 for name in names})  # type: ignore[misc]  # looked at above
+        each_own = {name: own.get(name, every) for name in names}
+        return cls({name: steps if is_count(steps) else 0 for name, steps in each_own.items()})
 
     def __bool__(self) -> bool:
         return any(self.steps.values())

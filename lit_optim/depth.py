@@ -59,7 +59,7 @@ def _said_by_model(model: nn.Module) -> Depths | None:
     except ImportError:
         return None
     [speaker] = speakers
-    inside = group_parameters(speaker, speaker.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+    inside = group_parameters(speaker, speaker.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]  # timm's
     layers = {id(parameter): inside[name] for name, parameter in speaker.named_parameters() if name in inside}
     depths: Depths = {}
     next_outside = -1

@@ -123,11 +123,8 @@ class Horizon:
         left = max(total - begin, 1) if total not in _UNKNOWN_TOTAL else -1
         if not self.epoch_steps or begin == 0:
             return replace(self, total_steps=left)
-        for epoch in itertools.count():
-            steps = steps_before(epoch, self.epoch_steps)
-            if steps >= begin:
-                break
-        if steps != begin:
+        epoch = epoch_of(begin, self)
+        if steps_before(epoch, self.epoch_steps) != begin:
             return Horizon(left, None, self.global_batch)
         pieces = [(max(first - epoch, 0), steps) for first, steps in self.epoch_steps]
         ahead = tuple(piece for piece, after in itertools.zip_longest(pieces, pieces[1:]) if not after or after[0] > 0)

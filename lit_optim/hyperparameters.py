@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, TypeGuard
 
-__all__ = ["divided", "numbers_in", "place_of", "replaced", "value_at"]
+__all__ = ["divided", "is_number", "numbers_in", "place_of", "replaced", "value_at"]
 
 _Values = Mapping[str, Any]
 
@@ -57,7 +57,7 @@ def divided(values: _Values, names: Container[str]) -> dict[str, Any]:
 def numbers_in(values: _Values) -> list[str]:
     """The places of all numbers among ``values``, in their order."""
     places = (place for name, value in values.items() for place in _places(name, value))
-    return [place for place in places if _is_number(value_at(place, values))]
+    return [place for place in places if is_number(value_at(place, values))]
 
 
 def _places(name: str, value: object) -> list[str]:
@@ -68,5 +68,6 @@ def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is an integer or a float, which True is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

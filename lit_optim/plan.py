@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_optim.durations import Horizon
 from lit_optim.errors import Mistake, PlanError, nearest
-from lit_optim.hyperparameters import numbers_in, place_of, value_at
+from lit_optim.hyperparameters import is_number, numbers_in, place_of, value_at
 from lit_optim.lr_scaling import LrScaling
 from lit_optim.schedule_nodes import schedule_of
 from lit_optim.schedules import Curve, Schedule
@@ -288,11 +288,7 @@ def canonical(value: Any) -> Any:
         return {name: canonical(item) for name, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [canonical(item) for item in value]
-    return float(value) if _is_number(value) else value
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number(value) else value
 
 
 def _tuples(value: Any) -> Any:

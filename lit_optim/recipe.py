@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from lit_optim.durations import Duration, malformed
 from lit_optim.errors import Mistake, RecipeError, nearest
+from lit_optim.hyperparameters import is_number
 from lit_optim.lr_scaling import SIZE, WAY, LrScaling, read_scaling
 from lit_optim.matches import match_mistakes
 from lit_optim.rules import LayerDecay, Rule, Settings
@@ -199,7 +200,7 @@ class _Reader:
     def _factors(self, node: Any, key: str) -> dict[str, float]:
         factors = self._mapping(node, key, "factors by hyperparameter")
         for name, factor in [*factors.items()]:
-            if not _is_number(factor):
+            if not is_number(factor):
                 self._note(f"{key}.{name}", "a factor is a number", given=repr(factor), remedy="give a number")
                 del factors[name]
         return factors
@@ -221,7 +222,7 @@ class _Reader:
         return freeze, until
 
     def _clip_norm(self, node: Any, key: str) -> float | None:
-        if node is None or (_is_number(node) and node > 0):
+        if node is None or (is_number(node) and node > 0):
             return None if node is None else float(node)
         remedy = "for example 1.0; .inf takes back what an earlier rule says"
         self._note(key, "a norm above 0 is needed", given=repr(node), remedy=remedy)
@@ -237,10 +238,10 @@ class _Reader:
             if name not in _LAYER_DECAY_KEYS:
                 self._unknown(f"{key}.{name}", decay[name], _LAYER_DECAY_KEYS, f"a layer decay has no key {name!r}")
         rate, order, least = decay.get("rate"), decay.get("order"), decay.get("min_factor", 0.0)
-        if not _is_number(rate) or not 0 < rate <= 1:
+        if not is_number(rate) or not 0 < rate <= 1:
             remedy = "0.75 takes a quarter off the learning rate with every layer away from the output"
             self._note(rate_key, "a rate above 0, at most 1 is needed", given=_shown(rate), remedy=remedy)
-        if not _is_number(least) or not 0 <= least <= 1:
+        if not is_number(least) or not 0 <= least <= 1:
             self._note(f"{key}.min_factor", "a factor from 0 to 1 is needed", given=repr(least), remedy="correct it")
         listed = isinstance(order, Sequence) and not isinstance(order, str) and bool(order)
         if order is not None and not (listed and all(isinstance(glob, str) and glob for glob in order)):
@@ -315,10 +316,6 @@ class _Reader:
 
     def _note(self, key: str, problem: str, **more: Any) -> None:
         self.mistakes.append(Mistake(key, problem, **more))
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _shown(value: Any) -> str | None:

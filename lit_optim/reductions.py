@@ -29,6 +29,17 @@ class _Followed:
         return alike and (node.get("monitor"), node.get("mode", "min")) == (self.plateau.monitor, self.plateau.mode)
 
 
+@dataclass
+class _Reduced:
+    """A curve after the reductions so far; an object, so that a copy of a scheduler follows its own."""
+
+    curve: Curve
+    followed: _Followed
+
+    def __call__(self, step: int) -> float:
+        return self.followed.plateau.reduced(self.curve(step), self.followed.standing.reductions)
+
+
 class Reductions:
     """Takes the values of the metrics, and knows what has become of each curve.
 
@@ -55,7 +66,7 @@ class Reductions:
         one = self._followed.get(_name(node))
         if one is None:
             return curve
-        return lambda step: one.plateau.reduced(curve(step), one.standing.reductions)
+        return _Reduced(curve, one)
 
     def see(self, metrics: Mapping[str, SupportsFloat], step: int) -> bool:
         """Look at fresh values.

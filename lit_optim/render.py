@@ -10,7 +10,7 @@ from lit_optim.durations import later_epochs
 from lit_optim.figure import save_figure
 from lit_optim.hyperparameters import divided
 from lit_optim.plan import FROZEN, Span, canonical, span
-from lit_optim.tables import ABSENT, CUT, table, terminal_width, wrapped
+from lit_optim.tables import ABSENT, CUT, many, table, terminal_width, wrapped
 
 if TYPE_CHECKING:
     from lit_optim.plan import Plan
@@ -159,7 +159,7 @@ def _notes(plan: Plan) -> Iterator[str]:
     yield from _schedule_notes(plan)
     if plan.frozen:
         by = Counter(f"rules.{plan.frozen_by[name]}" if name in plan.frozen_by else _MODEL for name in plan.frozen)
-        yield "frozen: " + ", ".join(f"{_many(count, 'tensor')} by {who}" for who, count in by.items())
+        yield "frozen: " + ", ".join(f"{many(count, 'tensor')} by {who}" for who, count in by.items())
 
 
 def _schedule_notes(plan: Plan) -> Iterator[str]:
@@ -183,17 +183,17 @@ def _of_class(name: str, said: Mapping[str, Any], plan: Plan) -> str:
 
 
 def _totals(plan: Plan, settings: Sequence[_Settings]) -> Iterator[str]:
-    tensors = _many(sum(len(group.parameters) for group in plan.groups), "tensor")
+    tensors = many(sum(len(group.parameters) for group in plan.groups), "tensor")
     yield (
-        f"{_many(plan.numel + plan.frozen_numel, 'parameter')}: {plan.numel:,} trained in {tensors} and "
-        f"{_many(len(plan.groups), 'group')}, {plan.frozen_numel:,} frozen in {_many(len(plan.frozen), 'tensor')}, "
-        f"{_many(len(plan.tied), 'tied name')} (counted once)"
+        f"{many(plan.numel + plan.frozen_numel, 'parameter')}: {plan.numel:,} trained in {tensors} and "
+        f"{many(len(plan.groups), 'group')}, {plan.frozen_numel:,} frozen in {many(len(plan.frozen), 'tensor')}, "
+        f"{many(len(plan.tied), 'tied name')} (counted once)"
     )
     horizon = plan.horizon
-    run = f"{_many(horizon.total_steps, 'optimizer step')}" if horizon.is_bounded else "a run without a known end"
+    run = f"{many(horizon.total_steps, 'optimizer step')}" if horizon.is_bounded else "a run without a known end"
     epoch = f", {horizon.steps_per_epoch:,} an epoch" if horizon.steps_per_epoch else ""
     epoch = ", ".join([epoch, *later_epochs(horizon)])
-    batch = f", {_many(horizon.global_batch, 'sample')} a step" if horizon.global_batch else ""
+    batch = f", {many(horizon.global_batch, 'sample')} a step" if horizon.global_batch else ""
     yield f"{run}{epoch}{batch}; {_legend(plan, settings)}plan\N{NO-BREAK SPACE}{plan.hash}"
 
 
@@ -206,7 +206,3 @@ def _legend(plan: Plan, settings: Sequence[_Settings]) -> str:
         return "scheduled values: first step → ?; "
     dips = any(one.low < min(one.start, one.end) for one in spans)
     return f"scheduled values: first step → highest{' or lowest' * dips} in between → last step; "
-
-
-def _many(count: float, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"

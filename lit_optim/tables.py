@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count
 
-__all__ = ["ABSENT", "CUT", "shortened", "table", "terminal_width", "wrapped"]
+__all__ = ["ABSENT", "CUT", "many", "shortened", "table", "terminal_width", "wrapped"]
 
 ABSENT = "–"
 """The cell of a row that has nothing to say in a column."""
@@ -45,6 +45,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int | No
     parts = _parts(widths, width - limit)
     tables = (_lines(names, [others[i] for i in part], goes_on=number > 0) for number, part in enumerate(parts))
     return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+def many(count: float, noun: str) -> str:
+    """A number of things: ``1 tensor``, ``1,200 tensors``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def terminal_width() -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_optim.errors import ConfigError, Mistake, nearest
+from lit_optim.hyperparameters import is_number
 from lit_optim.names import find
 from lit_optim.schedules import Schedule
 from lit_optim.schedules.plateau import Plateau
@@ -42,7 +43,7 @@ class TorchPlateau(Plateau):
         yield from super()._mistakes()
         for field in ("min_lr", "eps"):
             value = getattr(self, field)
-            if not _is_number(value) or value < 0:
+            if not _is_finite(value) or value < 0:
                 yield Mistake(field, "a finite number of at least 0 is needed", repr(value), remedy="correct the value")
 
     def reduced(self, value: float, reductions: int) -> float:
@@ -162,24 +163,24 @@ def _wrong_values(arguments: Mapping[str, Any], key: str) -> Iterator[Mistake]:
         where = f"{key}.{name}"
         if name in _COUNTS and value is not None:
             least = 1 if name in _POSITIVE else 0
-            if not _is_number(value) or value < least:
+            if not _is_finite(value) or value < least:
                 problem = f"torch counts this in plain numbers, at least {least}"
                 yield Mistake(
                     where, problem, repr(value), remedy="write a number; interval says of what: step or epoch"
                 )
         elif name == "milestones":
-            if isinstance(value, str) or not isinstance(value, Sequence) or not all(map(_is_number, value)):
+            if isinstance(value, str) or not isinstance(value, Sequence) or not all(map(_is_finite, value)):
                 problem = "torch counts these in plain numbers"
                 remedy = "write a list of numbers, or use lit_optim.schedules.Milestones, which takes 50% and 2epochs"
                 yield Mistake(where, problem, repr(value), remedy=remedy)
             elif any(one < 0 for one in value):
                 yield Mistake(where, "steps are counted from 0", repr(value), remedy="write 0 or more")
-        elif name in _FINITE and not isinstance(value, (list, tuple)) and not _is_number(value):
+        elif name in _FINITE and not isinstance(value, (list, tuple)) and not _is_finite(value):
             yield Mistake(where, "a finite number is needed", repr(value), remedy=f"set {name} to such a number")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_finite(value: object) -> TypeGuard[float]:
+    return is_number(value) and math.isfinite(value)
 
 
 def _lacks_function(cls: type, argument: str, value: object) -> bool:

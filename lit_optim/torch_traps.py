@@ -14,6 +14,7 @@ from torch.optim.swa_utils import SWALR
 from lit_optim.durations import Horizon, epoch_of
 from lit_optim.errors import Mistake
 from lit_optim.grouping import Merged, few
+from lit_optim.hyperparameters import is_number
 from lit_optim.schedule_nodes import schedule_of
 from lit_optim.simulation import TorchSchedule
 from lit_optim.targets import parameters_of
@@ -49,7 +50,7 @@ def shared_mistakes(merged: Sequence[Merged]) -> Iterator[Mistake]:
             if issubclass(cls, _ABSOLUTE) and len(rates) > 1:
                 yield from _flattened(cls, arguments, place, rates)
             least = arguments.get("eta_min", 0.0)
-            lifted = [one for one in groups if _is_number(least) and one.settled.hyperparameters["lr"] < least]
+            lifted = [one for one in groups if is_number(least) and one.settled.hyperparameters["lr"] < least]
             if issubclass(cls, _TO_A_MINIMUM) and lifted:
                 lr = lifted[0].settled.hyperparameters["lr"]
                 entries = [entry for one in lifted for entry in one.entries]
@@ -182,10 +183,6 @@ def _left(gamma: float, times: float) -> float:
 
 def _is_short(length: float, run: int, epochs: int | None) -> bool:
     return epochs is not None and length <= _SHORT * run and length <= epochs
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _by_key(merged: Sequence[Merged]) -> dict[str, list[Merged]]:

@@ -16,7 +16,8 @@ PACKAGE = Path(lo.__file__).parent
 ROWS = [
     {"errors"},
     {"durations", "cadence"},
-    {"schedules", "matches", "names", "hyperparameters", "lr_scaling"},
+    {"hyperparameters", "matches", "names", "lr_scaling"},
+    {"schedules"},
     {"targets"},
     {"rules", "simulation"},
     {"recipe", "torch_schedules"},

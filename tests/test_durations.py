@@ -271,3 +271,29 @@ def test_epochs_that_are_none_are_refused(epochs: Any) -> None:
 
 def test_a_horizon_with_an_end_knows_it() -> None:
     assert Horizon(1).is_bounded
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 6), st.integers(0, 12))
+def test_a_part_of_a_run_that_begins_with_an_epoch_keeps_the_lengths_of_its_epochs(
+    first: int, then: int, change: int, begin: int
+) -> None:
+    if first == then:
+        return
+    run = Horizon(1000, first, epoch_steps=((0, first), (change, then)))
+    step = int(steps_before(begin, run.epoch_steps))
+    part = run.stretch(step)
+    assert part.total_steps == 1000 - step
+    for epochs in range(5):
+        mine = steps_before(epochs, part.epoch_steps) if part.epoch_steps else epochs * (part.steps_per_epoch or 0)
+        assert mine == steps_before(begin + epochs, run.epoch_steps) - step
+
+
+def test_a_part_that_begins_within_an_epoch_has_none() -> None:
+    run = Horizon(100, 9, 64, epoch_steps=((0, 9), (4, 5)))
+    assert run.stretch(10) == Horizon(90, None, 64)
+    assert run.stretch(10, 30) == Horizon(20, None, 64)
+    assert run.stretch(0) == run
+    assert run.stretch(36) == Horizon(64, 5, 64)
+    assert Horizon(100, 10).stretch(95, 95) == Horizon(1, 10)
+    assert Horizon(-1, 10).stretch(5) == Horizon(-1, 10)
+    assert run.without_end().total_steps == -1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import io
 import math
 from typing import Any
@@ -189,3 +190,13 @@ def test_a_new_schedule_does_not_take_over_what_another_has_seen() -> None:
     again.load_state_dict(saved(scheduler))
     assert rates(optimizer)[0] == pytest.approx(0.001)
     assert rates(optimizer, "weight_decay") == [1.0, 1.0]
+
+
+def test_a_copy_follows_its_own_reductions() -> None:
+    optimizer, scheduler = built(node())
+    copied_optimizer, copied = copy.deepcopy((optimizer, scheduler))
+    for value in (1.0, 1.0):
+        copied.see({"val/loss": value})
+    assert rates(copied_optimizer) == pytest.approx([0.01, 0.001])
+    steps(scheduler, 1)
+    assert rates(optimizer) == pytest.approx([0.1, 0.01])

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -43,7 +43,7 @@ _HYDRA = {"version_base": "1.3", "config_path": "pkg://lit_optim.conf", "config_
 class NewFolders(Callback):
     """Notes which folders this launch makes, before Hydra makes them."""
 
-    noted: set[Path] = set()  # noqa: RUF012 - one launch a process; Hydra constructs the object
+    noted: ClassVar[set[Path]] = set()  # of the class: Hydra constructs the object, and a process has one launch
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Of a single run: its folder, and those above it that are missing."""

@@ -100,6 +100,7 @@ def _file_mistakes(own: argparse.Namespace) -> list[Mistake]:
             remedy += ", ending in .png, .svg or .pdf"
             if path.suffix.lower() not in _FORMATS:
                 problem = problem or "no format for this suffix"
+        # Path.absolute leaves a/../b as it is, and Path.resolve raises on links that lead in a circle
         if [os.path.abspath(other) for _, other in given].count(os.path.abspath(text)) > 1:  # noqa: PTH100
             problem = problem or "two things can't go into one file"
         if problem is not None:

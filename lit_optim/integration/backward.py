@@ -21,7 +21,7 @@ def keep_graph(module: LightningModule, wanted: bool) -> None:
     """
     own = vars(module).get("backward")
     if wanted:  # an instance attribute and a partial, as in `lit_optim.attach`
-        module.backward = functools.partial(_backward, module)  # type: ignore[method-assign]
+        module.backward = functools.partial(_backward, module)  # type: ignore[method-assign]  # of this instance
     elif isinstance(own, functools.partial) and own.func is _backward:
         del module.backward
 

@@ -16,7 +16,7 @@ from lit_optim.runs.finding import natural
 from lit_optim.runs.intervals import CONFIDENCE, Difference, Sample
 from lit_optim.runs.reading import Run
 from lit_optim.runs.settings import value_text
-from lit_optim.tables import ABSENT, shortened, table, terminal_width, wrapped
+from lit_optim.tables import ABSENT, many, shortened, table, terminal_width, wrapped
 
 __all__ = ["as_csv", "as_json", "as_text", "row_labels"]
 
@@ -120,7 +120,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     by = "no run has a metric yet" if metric is None else f"by best {metric.name} ({_ORDER[metric.mode]})"
     means = "; mean ± standard deviation over n seeds" if any(row.best.n > 1 for row in rows) else ""
     nothing = "" if comparison.keys or len(rows) < 2 else "; no setting differs"
-    yield f"{_many(len(runs), 'run')} in {_shown(_base(runs))}, {by}{means}{nothing}"
+    yield f"{many(len(runs), 'run')} in {_shown(_base(runs))}, {by}{means}{nothing}"
     left_out = [run for row in rows for run in row.left_out]
     if left_out:
         each = ", ".join(f"{_short(run, runs)} ({run.status})" for run in left_out[:8])
@@ -128,7 +128,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         yield f"not in the means of their rows: {each}{more}"
     repeated = sum(len(row.runs) - len(row.left_out) - row.best.n for row in rows if row.best.n)
     if repeated:
-        yield f"{_many(repeated, 'run')} with the seed and the settings of another: such runs count once, by their mean"
+        yield f"{many(repeated, 'run')} with the seed and the settings of another: such runs count once, by their mean"
     if comparison.difference is not None:
         yield _difference_text(comparison.difference)
     if comparison.plans is not None:
@@ -146,7 +146,7 @@ def _difference_text(found: Difference) -> str:
         there = " and ".join(map(str, found.counts))
         return f"{what}; no interval: it takes 2 seeds or more in each row, and there are {there}"
     how = (
-        f"paired by {_many(found.counts[0], 'seed')}"
+        f"paired by {many(found.counts[0], 'seed')}"
         if found.kind == "paired"
         else f"Welch, n {found.counts[0]} and {found.counts[1]}"
     )
@@ -277,7 +277,3 @@ def _short(run: Run, runs: Sequence[Run]) -> str:
 def _shown(path: Path) -> str:
     """Relative to the working directory where it lies below."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"

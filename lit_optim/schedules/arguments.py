@@ -8,13 +8,14 @@ from itertools import pairwise
 
 from lit_optim.durations import Duration, Horizon, steps_of
 from lit_optim.errors import Mistake, PlanError, nearest
+from lit_optim.hyperparameters import is_number
 
 __all__ = ["chosen", "flag", "goal", "levels", "number", "thresholds", "until", "whole"]
 
 
 def number(value: object, key: str, above: float = -math.inf) -> float:
     """``value`` as a finite float above a bound, or a refusal under ``key``."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > above:
+    if is_number(value) and math.isfinite(value) and value > above:
         return float(value)
     bound = "" if above == -math.inf else f" above {above:g}"
     raise PlanError(

@@ -55,7 +55,7 @@ class OptimizerModes(Callback):
                 if trained:
                     self._train(trainer)
 
-        trainer.save_checkpoint = save_checkpoint  # type: ignore[method-assign]
+        trainer.save_checkpoint = save_checkpoint  # type: ignore[method-assign]  # of this instance
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train."""
@@ -94,5 +94,5 @@ class OptimizerModes(Callback):
         if "save_checkpoint" in vars(trainer) and self._saving is not _UNTOUCHED:
             del trainer.save_checkpoint
             if self._saving is not None:
-                trainer.save_checkpoint = self._saving  # type: ignore[method-assign]
+                trainer.save_checkpoint = self._saving  # type: ignore[method-assign]  # of this instance
         self._saving = _UNTOUCHED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -239,6 +239,6 @@ def _rows(steps: Sequence[_Step], losses: Sequence[float]) -> list[Row]:
                 for tag, value in zip(step.tags, step.values, strict=True)
             )
         else:
-            values.update(zip(step.tags, step.values, strict=True))  # type: ignore[arg-type]  # floats, all of them
+            values.update(zip(step.tags, cast("Sequence[float]", step.values), strict=True))
         rows.append(Row(step.step, step.wall_time, values))
     return rows
