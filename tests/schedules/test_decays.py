@@ -52,6 +52,8 @@ HALF_WAVE = 0.5 * (1 - math.cos(math.pi / 4))  # of the way, a quarter of the ti
         (Cosine(warmup=20), {0: 0.0, 10: 1.0, 20: 2.0, 60: 1.0, 100: 0.0}),
         (Cosine(warmup=20, duration=20), {0: 0.0, 19: 1.9, 20: 0.0}),
         (InverseSquareRoot(warmup=25), {0: 0.0, 24: 1.92, 25: 2.0, 100: 1.0, 400: 0.5}),
+        (InverseSquareRoot(timescale=300), {0: 2.0, 100: math.sqrt(3)}),
+        (InverseSquareRoot(timescale="60epochs", warmup=10), {10: 2.0, 210: math.sqrt(3)}),
         (InverseSquareRoot(timescale=50), {0: 2.0, 50: math.sqrt(2), 150: 1.0}),
         (InverseSquareRoot(timescale="50%", warmup=10), {10: 2.0, 160: 1.0}),
         (InverseSquareRoot(), {0: 2.0, 30_000: 1.0}),

@@ -63,12 +63,19 @@ class Augmented(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return self.x[index] + 0.1 * torch.rand(()), self.y[index]
 
 
+class Draws(Callback):
+    """Draws once the loaders have been asked, and before the first epoch begins."""
+
+    def on_fit_start(self, *args: Any) -> None:
+        torch.rand(3)
+
+
 def with_own_loader(
     trainer: Callable[..., Trainer], resume: Path | None = None, workers: int = 0, **more: Any
 ) -> tuple[Net, Trainer]:
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     module = lo.attach(Noisy(), SGD | COSINE)
-    made = trainer(max_epochs=2, **more)
+    made = trainer(max_epochs=2, **{**more, "callbacks": [Draws(), *more.get("callbacks", ())]})
     data = DataLoader(Augmented(6), batch_size=8, shuffle=True, num_workers=workers)
     made.fit(module, data, ckpt_path=resume, weights_only=True if resume else None)
     return module, made  # type: ignore[return-value]
