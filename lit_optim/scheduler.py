@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from typing import Any, SupportsFloat
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lit_optim.hyperparameters import replaced, value_at
+from lit_optim.moves import moves_of
 from lit_optim.needs import Needs
 from lit_optim.plan import Group, Plan
 from lit_optim.reductions import Reductions
-from lit_optim.schedules import Curve
 from lit_optim.state import StateByName
 from lit_optim.step_hooks import Clipping, StepHook, Thaw, places_of
 from lit_optim.traits import EXECUTION
@@ -75,7 +74,7 @@ class PlanScheduler(LRScheduler):
         }
         self._names = [group.get("name") for group in optimizer.param_groups]
         self._reductions = Reductions(plan)
-        self._moves = _moves(plan, places, self._reductions)
+        self._moves = moves_of(plan, places, self._reductions)
         bare = [group for group in optimizer.param_groups if "lr" not in group]  # A2Grad has none; torch wants one
         for group in bare:
             group["lr"] = math.nan
@@ -112,10 +111,18 @@ class PlanScheduler(LRScheduler):
 
     def _write(self) -> None:
         groups = self.optimizer.param_groups
-        for curve, places in self._moves:
-            value = curve(self.last_epoch)
-            for index, name in places:
-                _assign(groups[index], name, value)
+        for move in self._moves:
+            for (index, name, item), value in zip(move.places, move.values(self.last_epoch), strict=True):
+                group = groups[index]
+                held = group[name]
+                if type(held) is float:
+                    group[name] = value
+                elif item is not None and type(held) is tuple and type(held[item]) is float:
+                    items = [*held]
+                    items[item] = value
+                    group[name] = tuple(items)
+                else:
+                    _assign(group, name, item, value)
 
     def get_last_lr(self) -> list[float | torch.Tensor]:
         """The learning rate of each group, as the next optimizer step will use it; NaN where its class has none."""
@@ -146,37 +153,24 @@ def _is_own(name: str, group: Group, own: Container[str]) -> bool:
     return name in own and not any(place == name or place.startswith(f"{name}.") for place in group.schedules)
 
 
-def _moves(
-    plan: Plan, places: Sequence[Sequence[int]], reductions: Reductions
-) -> list[tuple[Curve, list[tuple[int, str]]]]:
-    """The distinct curves of a plan, each with the groups' places that follow it, so that each is evaluated once."""
-    moves: dict[str, tuple[Curve, list[tuple[int, str]]]] = {}
-    for own, group in zip(places, plan.groups, strict=True):
-        for name, curve in plan.bound(group).items():
-            node = group.schedules[name]
-            same = repr((node, value_at(name, group.hyperparameters)))
-            moves.setdefault(same, (reductions.over(curve, node), []))[1].extend((index, name) for index in own)
-    return list(moves.values())
-
-
 def _restore(group: dict[str, Any], name: str, value: Any) -> None:
     """Set a hyperparameter, number by number where some of its numbers are tensors."""
     if isinstance(value, (list, tuple)) and any(isinstance(held, torch.Tensor) for held in group.get(name, ())):
-        for index, item in enumerate(value):
-            _assign(group, f"{name}.{index}", item)
+        for item, number in enumerate(value):
+            _assign(group, name, item, number)
     elif name in group:
-        _assign(group, name, value)
+        _assign(group, name, None, value)
     else:
         group[name] = value
 
 
-def _assign(group: dict[str, Any], place: str, value: Any) -> None:
+def _assign(group: dict[str, Any], name: str, item: int | None, value: Any) -> None:
     """Set a number; one that is a tensor is filled, since others may hold the same tensor."""
-    held = group[place] if place in group else value_at(place, group)
+    whole = group[name]
+    held = whole if item is None else whole[item]
     if isinstance(held, torch.Tensor):
         held.fill_(value)
-    elif place in group:
-        group[place] = value
+    elif item is None:
+        group[name] = value
     else:
-        whole, items = replaced(place, group, value)
-        group[whole] = items
+        group[name] = type(whole)([*whole[:item], value, *whole[item + 1 :]])

@@ -40,7 +40,7 @@ ROWS = [
     {"planner"},
     {"figure", "sweep_figure", "runs_figure"},
     {"render", "explain"},
-    {"composite", "step_hooks", "state", "measurement", "findings"},
+    {"composite", "moves", "step_hooks", "state", "measurement", "findings"},
     {"scheduler", "statistics", "histograms"},
     {"builder"},
     {"integration"},

@@ -207,14 +207,6 @@ def test_a_step_before_a_state_is_loaded_does_not_count() -> None:
     assert scheduler.last_epoch == 4
 
 
-def test_groups_that_share_a_curve_evaluate_it_once() -> None:
-    _, plan, _, scheduler = built()
-    assert isinstance(scheduler, PlanScheduler)
-    places = [place for _, held in scheduler._moves for place in held]
-    assert sorted(places) == sorted((i, name) for i, group in enumerate(plan.groups) for name in group.schedules)
-    assert len(scheduler._moves) == 6  # four of lr, one of momentum, one of weight_decay
-
-
 def test_a_tensor_is_filled_and_stays_the_same_tensor() -> None:
     _, plan, optimizer, scheduler = built()
     held = torch.tensor(0.0, dtype=torch.float64)

@@ -73,7 +73,7 @@ class Linear(Warmed):
         """See `Warmed.rest`."""
         first = start
         if not warmup and self.start_factor is not None:
-            first *= number(self.start_factor, "start_factor")
+            first = start * number(self.start_factor, "start_factor")
         return first, _to_the_end(self, first, start, horizon, warmup, straight)
 
 
@@ -225,8 +225,8 @@ class Exponential(Warmed):
         if every == 0:
             raise PlanError(Mistake("every", "a stretch of no step", given=repr(self.every), remedy="give at least 1"))
         if flag(self.staircase, "staircase"):
-            return start, lambda step: float(start * rate ** ((step - warmup) // every))
-        return start, lambda step: float(start * rate ** ((step - warmup) / every))
+            return start, lambda step: start * float(rate ** ((step - warmup) // every))
+        return start, lambda step: start * float(rate ** ((step - warmup) / every))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import math
 import pkgutil
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from lit_optim.schedules import (
     Milestones,
     OneCycle,
     Piecewise,
+    Plateau,
     Polynomial,
     Schedule,
     Warmup,
@@ -112,6 +114,21 @@ def test_every_curve_is_finite_pure_and_never_negative(schedule: Schedule, start
     assert all(type(value) is float and math.isfinite(value) and value >= 0 for value in values)
     again = schedule.curve(start, Horizon(total))
     assert values == [again(step) for step in reversed(range(total + 5))][::-1]
+
+
+@given(
+    by_factor | by_value | st.builds(Plateau, st.just("val/loss"), **early),
+    st.lists(st.floats(1e-8, 10), min_size=2, max_size=4),
+    st.integers(SHORTEST, 400),
+)
+def test_an_array_of_values_gives_what_each_gives_alone(schedule: Schedule, starts: list[float], total: int) -> None:
+    given_together = np.array(starts)
+    together: Any = schedule.curve(given_together, Horizon(total))  # type: ignore[arg-type]
+    alone = [schedule.curve(start, Horizon(total)) for start in starts]
+    for step in range(total + 5):
+        values = np.broadcast_to(together(step), len(starts)).tolist()
+        assert values == [curve(step) for curve in alone]
+    assert given_together.tolist() == starts
 
 
 @given(warmed, st.floats(1e-3, 10))
