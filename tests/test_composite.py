@@ -11,6 +11,7 @@ import pytorch_optimizer
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 import lit_optim as lo
 from lit_optim.composite import CompositeOptimizer
@@ -249,6 +250,26 @@ def test_hooks_of_the_whole_and_of_a_child() -> None:
     train(model, [composite], steps=1)
     composite.load_state_dict(composite.state_dict())
     assert seen == ["before", "sgd", "after", "saved", "loaded"]
+
+
+def test_a_hook_may_change_what_a_step_is_given_and_one_of_all_optimizers_sees_the_children_too() -> None:
+    composite = CompositeOptimizer(children(model_of()))
+    seen: list[str] = []
+    handles = [
+        composite.register_step_pre_hook(lambda *_: ((composite, lambda: 3.0), {})),
+        register_optimizer_step_pre_hook(lambda one, *_: seen.append(f"before {type(one).__name__}")),
+        register_optimizer_step_post_hook(lambda one, *_: seen.append(f"after {type(one).__name__}")),
+    ]
+    try:
+        assert composite.step() == 3.0
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert (seen[0], seen[-1]) == ("before CompositeOptimizer", "after CompositeOptimizer")
+    assert seen[1:-1] == [
+        f"{when} {type(one).__name__}" for one in composite.optimizers.values() for when in ("before", "after")
+    ]
+    assert composite.step() is None
 
 
 @pytest.mark.parametrize("to_none", [True, False])

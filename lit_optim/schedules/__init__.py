@@ -8,7 +8,7 @@ Most schedules multiply the group's own value by a factor, so that the ratios be
 takes ``final_value`` (or ``values``) in place of ``final_factor`` (``factors``), the number is the value itself.
 
 These schedules do nothing but arithmetic with the group's own value, so that an array in its place gives an array: the
-values of many groups in one evaluation (see `lit_optim.moves`). Of a schedule of your own nothing of that kind is asked.
+values of many groups in one evaluation (see `lit_optim.moves`). A schedule of your own need not.
 
 Notation: :math:`t` is the step, counted from 0 for the first optimizer step; :math:`T` the steps of the run; :math:`s`
 the group's own value; :math:`w` the steps of the warm-up. A decay that lasts until the end reaches its final value at
