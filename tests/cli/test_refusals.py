@@ -119,7 +119,6 @@ def test_plan_refuses_the_same(lit_optim_: Any, tmp_path: Path, case: str) -> No
 
 def test_a_missing_extra_is_named(lit_optim_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     ended = lit_optim_("train", *TINY)
     check_refusal(ended, ("data:", 'pip install "lit-optim[digits]"', "scikit-learn"))
     assert list(tmp_path.iterdir()) == []

@@ -5,8 +5,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from lit_optim.data.digits import Digits
+from lit_optim.data.split import stratified_split
 from lit_optim.errors import DataError
 
 
@@ -26,8 +28,16 @@ def test_three_splits_with_the_shares_of_the_whole() -> None:
     assert sum(y.bincount() for _, y in splits).tolist() == whole.tolist()  # type: ignore[union-attr]
 
 
+def test_the_digits_are_those_of_scikit_learn() -> None:
+    whole, splits = load_digits(), Digits().load()
+    parts = stratified_split(whole.target, (1437, 180, 180))
+    for part, (x, y) in zip(parts, (splits.train, splits.val, splits.test), strict=True):
+        assert torch.equal(x[:, 0] * 16, torch.from_numpy(whole.images[part]).float())
+        assert torch.equal(y, torch.from_numpy(whole.target[part]))
+
+
 def test_without_scikit_learn_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(DataError, match="Digits comes with scikit-learn") as refusal:
         Digits().setup()
     assert str(refusal.value).endswith('    fix:     pip install "lit-optim[digits]"')
