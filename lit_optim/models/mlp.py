@@ -35,12 +35,14 @@ class MLP(nn.Module):
         output_activation: After the last layer, one of the same, or None. ``"relu"`` is the tutorial's last layer. It
             is off by default because cross-entropy takes logits of either sign: a ReLU before it cuts away the negative
             ones, and a unit that is negative for every sample gets no gradient any more: its class is never learned.
+        dropout: Share of hidden units that are 0 in each training step, in [0, 1). It stands within the activation's
+            place, so the linear layers keep their names.
 
     Shapes:
         (batch, *) with ``in_dim`` numbers a sample → (batch, ``out_dim``)
 
     Raises:
-        ValueError: A dimension below 1, or an unknown activation.
+        ValueError: A dimension below 1, a dropout out of its range, or an unknown activation.
 
     >>> MLP(784, (300, 200), 10)
     MLP(
@@ -61,6 +63,7 @@ class MLP(nn.Module):
         out_dim: int,
         activation: str = "relu",
         output_activation: str | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if isinstance(hidden_dims, (str, int)):
@@ -69,9 +72,12 @@ class MLP(nn.Module):
         for dim in dims:
             if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
                 raise ValueError(f"in_dim, hidden_dims and out_dim are integers of at least 1, not {dim!r}")
+        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise ValueError(f"dropout is a number from 0 up to but not 1, not {dropout!r}")
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(dims):
-            layers += [nn.Linear(fan_in, fan_out), _activation(activation, "activation")]
+            between = _activation(activation, "activation")
+            layers += [nn.Linear(fan_in, fan_out), nn.Sequential(between, nn.Dropout(dropout)) if dropout else between]
         layers[-1:] = [] if output_activation is None else [_activation(output_activation, "output_activation")]
         self.layer = nn.Sequential(*layers)
 

@@ -55,6 +55,25 @@ def test_a_sample_of_any_shape_is_flattened(shape: tuple[int, ...]) -> None:
     assert torch.equal(model(x), by_hand)
 
 
+def test_dropout_leaves_the_names_and_acts_in_training_alone() -> None:
+    torch.manual_seed(0)
+    plain, model, x = MLP(12, (64, 64), 3), MLP(12, (64, 64), 3, dropout=0.25), torch.rand(200, 12)
+    assert list(model.state_dict()) == list(plain.state_dict())
+    model.load_state_dict(plain.state_dict())
+    hidden = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert [module.p for module in hidden] == [0.25, 0.25]  # none behind the last layer
+    assert torch.equal(model.eval()(x), plain(x))
+    first, active = model.train().layer[:2](x), plain.layer[:2](x)
+    dropped = ((first == 0) & (active > 0)).sum() / (active > 0).sum()
+    assert dropped.item() == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1, 1.5, True, "0.1"])
+def test_a_dropout_is_a_share(dropout: Any) -> None:
+    with pytest.raises(ValueError, match="dropout is a number from 0 up to but not 1"):
+        MLP(4, (3,), 2, dropout=dropout)
+
+
 def test_without_hidden_layers_it_is_linear() -> None:
     assert [type(layer) for layer in MLP(4, (), 2).layer] == [nn.Linear]
 
