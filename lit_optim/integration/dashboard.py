@@ -25,8 +25,7 @@ def _hyperparameter(name: str) -> str:
     return f"(?:{name}/|lr-.+-{name}$)"
 
 
-# TensorBoard matches from a tag's start, and puts an expression into parentheses, in which no flag may stand first.
-_CHARTS = {
+_CHARTS = {  # TensorBoard matches from a tag's start on, and not to its end
     "Training": {
         "Loss": f"{_RESULT}(?i:.*loss(?:es)?(?![a-z]))",
         "Accuracy": f"{_RESULT}(?i:.*(?:accuracy|(?<![a-z])acc)(?![a-z]))",
