@@ -68,6 +68,7 @@ def test_the_commands_that_ci_runs_are_one_line_each() -> None:
     assert block("bash", 0) == 'pip install -c constraints.txt -e ".[demo]" && lit-optim train\n'
     assert block("bash", 1) == 'pip install -c constraints.txt -e ".[demo,test]" && pytest -n 2\n'
     assert block("bash", 2) == 'pip install -c constraints.txt -e ".[peers]" && pytest tests/peers\n'
+    assert block("bash", 3) == 'pip install -c constraints.txt -e ".[demo,test,browser]" && pytest -m browser\n'
 
 
 def test_the_recipe_gives_the_plan_below_it(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ class WithNorm(MLP):
 
 @pytest.mark.slow
 def test_the_dashboard_command_finds_the_run(project: Path) -> None:
-    assert "tensorboard --logdir runs " in block("bash", 3)
+    assert "tensorboard --logdir runs " in block("bash", 4)
     assert main(["train", *SHORT, "trainer.max_epochs=1"]) == 0
     program = [sys.executable, "-m", "tensorboard.main", "--logdir", "runs", "--inspect"]
     seen = subprocess.run(program, capture_output=True, text=True, timeout=120, check=True)

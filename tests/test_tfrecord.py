@@ -5,7 +5,7 @@ import pytest
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from lit_optim.tfrecord import frame, masked_crc32c, unframe
+from lit_optim.tfrecord import frame, masked_crc32c, unframe, without
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 7, 8, 173])
@@ -55,3 +55,12 @@ def test_damage_to_what_is_not_wanted_is_no_concern() -> None:
     data = bytearray(frame([b"abc", b"wanted", b"def"]))
     data[12] ^= 1
     assert unframe(bytes(data), wanted=lambda record: record == b"wanted") == ([b"wanted"], True)
+
+
+def test_records_are_left_out_and_all_else_stays_as_it_is() -> None:
+    records = [b"abc", b"gone", b"def", b"gone"]
+    tail = frame([b"cut off"])[:-1]
+    kept = frame([b"abc", b"def"])
+    assert without(frame(records) + tail, lambda record: record == b"gone") == kept + tail
+    assert without(kept, lambda record: record == b"gone") == kept
+    assert without(b"", lambda record: True) == b""

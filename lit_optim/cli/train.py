@@ -122,7 +122,7 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(node, Mapping):
         return {name: leaf for key, item in node.items() for name, leaf in _flat(item, f"{prefix}{key}.").items()}
     name = prefix.removesuffix(".")
-    return {name: node if isinstance(node, (bool, int, float, str)) else str(node)}
+    return {name: node if node is None or isinstance(node, (bool, int, float, str)) else str(node)}
 
 
 def _check_sweep(trainer: Trainer) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +11,11 @@ from typing import Any, NamedTuple
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from lit_optim.errors import Mistake, RunError
 from lit_optim.histograms import LIMITS, Histogram
+from lit_optim.integration.sessions import session_end, session_start
 from lit_optim.tfrecord import frame
 
 __all__ = ["Row", "RunLogger", "log_histograms", "log_rows", "mark_resume", "write_rows"]
@@ -44,7 +42,7 @@ class RunLogger(TensorBoardLogger):
     """A TensorBoard logger for a run that owns its folder.
 
     Beside Lightning's own it makes no ``version_0``, no ``hparams.yaml`` and no ``hp_metric``; fit and test share one
-    events file; and hyperparameters are written once, at the end, next to the results (:meth:`log_final`).
+    events file; and hyperparameters are written when the run says so (:meth:`log_start`), next to its results.
 
     Args:
         save_dir: The run's folder; the events file lies directly in it.
@@ -57,7 +55,6 @@ class RunLogger(TensorBoardLogger):
         super().__init__(
             save_dir, name="", version="", default_hp_metric=False, max_queue=max_queue, flush_secs=flush_secs
         )
-        self._started = time.time()
         self._tags: set[str] = set()
         self._last_step = 0
 
@@ -80,46 +77,34 @@ class RunLogger(TensorBoardLogger):
         metrics: dict[str, Any] | None = None,
         step: int | None = None,
     ) -> None:
-        """Write nothing, unless results come along: then the same as :meth:`log_final`."""
+        """Write nothing, unless results come along: then a start and an end."""
         if metrics:
-            self.log_final(vars(params) if isinstance(params, Namespace) else params, metrics)
+            self.log_start(vars(params) if isinstance(params, Namespace) else params)
+            self.log_end(metrics)
 
     @rank_zero_only
-    def log_final(self, hparams: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def log_start(self, hparams: Mapping[str, Any]) -> None:
         """Write the run's hyperparameters for the HPARAMS tab, where they stand beside the last value of each scalar.
 
-        Only the start and the end of a session are written. An experiment record, which torch's ``add_hparams`` writes
-        too, would fix the columns for every run of the dashboard: TensorBoard takes the first that it finds and hides
-        the keys that it lacks.
+        Args:
+            hparams: Name to value (see `session_start`).
+        """
+        self._add(session_start(hparams), step=0)
+        self.experiment.flush()
+
+    @rank_zero_only
+    def log_end(self, metrics: Mapping[str, float] | None = None, succeeded: bool = True) -> None:
+        """Write how the run has ended, for the same tab.
 
         Args:
-            hparams: Name to value. Booleans, numbers and strings keep their type; all else, and a number that is not
-                finite, is written as ``str(value)``.
             metrics: Tag to final value. A tag that this logger or a ``Recorder`` has already written keeps its points,
                 since one more would falsify the curve; a best value needs a tag of its own (``best/val/acc``).
+            succeeded: Whether it ended well.
         """
-        start = plugin_data_pb2.SessionStartInfo(start_time_secs=self._started)
-        for name, value in hparams.items():
-            if isinstance(value, bool):  # before the numbers, of which a bool is one
-                start.hparams[name].bool_value = value
-            elif isinstance(value, numbers.Real) and math.isfinite(value):  # TensorBoard's JSON has no NaN here
-                start.hparams[name].number_value = float(value)
-            else:
-                start.hparams[name].string_value = str(value)
-        end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
-        for tag, content in (
-            (metadata.SESSION_START_INFO_TAG, {"session_start_info": start}),
-            (metadata.SESSION_END_INFO_TAG, {"session_end_info": end}),
-        ):
-            plugin = SummaryMetadata.PluginData(
-                plugin_name=metadata.PLUGIN_NAME,
-                content=plugin_data_pb2.HParamsPluginData(
-                    version=metadata.PLUGIN_DATA_VERSION, **content
-                ).SerializeToString(),
-            )
-            self._add(Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin)), step=0)
-        unseen = {tag: value for tag, value in metrics.items() if tag not in self._tags}
-        self.log_metrics(unseen, self._last_step)
+        self._add(session_end(succeeded), step=0)
+        self.log_metrics(
+            {tag: value for tag, value in (metrics or {}).items() if tag not in self._tags}, self._last_step
+        )
         self.experiment.flush()
 
     @rank_zero_only

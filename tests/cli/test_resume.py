@@ -14,6 +14,7 @@ from forked import Server
 from nested import identical
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 SHORT = ("data=digits", "model.hidden_dims=[16,16]", "trainer.max_epochs=3", "trainer.limit_train_batches=12",
          "trainer.limit_val_batches=1")  # fmt: skip
@@ -40,6 +41,13 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     return {tag: [(one.step, one.value) for one in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def hparams(folder: Path) -> Any:
+    contents = EventAccumulator(str(folder)).Reload().PluginTagToContent("hparams")
+    return plugin_data_pb2.HParamsPluginData.FromString(
+        contents["_hparams_/session_start_info"]
+    ).session_start_info.hparams
 
 
 def metrics(folder: Path) -> dict[str, Any]:
@@ -120,6 +128,8 @@ def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_opt
     assert config.trainer.max_epochs == 4
     assert config.rules.head.lr == 0.02
     assert config.ckpt is None
+    assert hparams(run)["trainer.max_epochs"].number_value == 4
+    assert [step for step, _ in scalars(run)["best/test/acc"]] == [48]
     ended = lit_optim_("resume", "run", "trainer.max_epochs=5", "lr_batch_size=32")
     assert ended.code == 0
     assert "learning rates: scaled none → × 2: global batch 64 / lr_batch_size 32 (linear)" in ended.out

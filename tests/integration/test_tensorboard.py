@@ -6,16 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from google.protobuf import json_format
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
-from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-from tensorboard.context import RequestContext
-from tensorboard.plugins.base_plugin import TBContext
-from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from lit_optim.errors import RunError
 from lit_optim.integration.tensorboard import Row, RunLogger, write_rows
@@ -112,49 +107,11 @@ def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
     assert scalars(tmp_path) == {"val/acc": [(3, 0.5)]}
 
 
-def run_of(folder: Path, hparams: dict[str, Any], metrics: dict[str, float]) -> None:
-    logger = RunLogger(folder)
-    logger.log_metrics({"val/acc": metrics["val/acc"], "epoch": 1}, step=7)
-    logger.log_final(hparams, metrics)
-    logger.close()
-
-
-def test_tensorboard_shows_runs_with_differing_hparams_side_by_side(tmp_path: Path) -> None:
-    run_of(tmp_path / "a", {"lr": 0.1, "fused": True, "optimizer": "SGD"}, {"val/acc": 0.5, "best/val/acc": 0.75})
-    run_of(tmp_path / "b", {"lr": 1, "betas": [0.9, 0.99], "clip": float("inf")}, {"val/acc": 0.25})
-
-    multiplexer = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
-    multiplexer.Reload()
-    provider = data_provider.MultiplexerDataProvider(multiplexer, str(tmp_path))
-    backend = backend_context.Context(TBContext(logdir=str(tmp_path), multiplexer=multiplexer, data_provider=provider))
-    request = RequestContext()
-    experiment = backend.experiment_from_metadata(request, "", True, backend.hparams_metadata(request, ""), None)
-    kinds = {info.name: api_pb2.DataType.Name(info.type).removeprefix("DATA_TYPE_") for info in experiment.hparam_infos}
-    assert kinds == {"lr": "FLOAT64", "fused": "BOOL", "optimizer": "STRING", "betas": "STRING", "clip": "STRING"}
-    columns = {(info.name.group, info.name.tag) for info in experiment.metric_infos}
-    assert columns == {("", "val/acc"), ("", "best/val/acc")}
-
-    asked = api_pb2.ListSessionGroupsRequest(
-        allowed_statuses=[api_pb2.STATUS_SUCCESS],
-        col_params=[api_pb2.ColParams(metric=info.name) for info in experiment.metric_infos],
-        slice_size=10,
-    )
-    found = list_session_groups.Handler(request, backend, "", asked).run()
-    json_format.MessageToJson(found)  # what the page gets; it refuses a number that is not finite
-    sessions = {group.sessions[0].name: group for group in found.session_groups}
-    assert set(sessions) == {"a", "b"}
-    assert {name: value.number_value for name, value in sessions["a"].hparams.items() if name == "lr"} == {"lr": 0.1}
-    assert sessions["a"].hparams["fused"].bool_value is True
-    assert sessions["b"].hparams["betas"].string_value == "[0.9, 0.99]"
-    shown = {name: {v.name.tag: v.value for v in group.metric_values} for name, group in sessions.items()}
-    assert shown == {"a": {"val/acc": 0.5, "best/val/acc": 0.75}, "b": {"val/acc": 0.25}}
-
-
 def test_final_metrics_add_no_second_point_to_a_curve(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path)
     logger.log_metrics({"val/acc": 0.5}, step=7)
     write_rows(logger, [Row(9, 1.0, {"train/loss": 2.0})])
-    logger.log_final({}, {"val/acc": 0.5, "train/loss": 2.0, "best/val/acc": 0.75})
+    logger.log_end({"val/acc": 0.5, "train/loss": 2.0, "best/val/acc": 0.75})
     assert scalars(tmp_path) == {"val/acc": [(7, 0.5)], "train/loss": [(9, 2.0)], "best/val/acc": [(9, 0.75)]}
     logger.close()
 

@@ -13,7 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_optim.integration.checkpoint import Checkpoint
+from lit_optim.integration.dashboard import BEST, layout
 from lit_optim.integration.run_folder import LAST, RunFolder
+from lit_optim.integration.sessions import forget
 from lit_optim.integration.tensorboard import RunLogger, mark_resume
 from lit_optim.plan import Plan
 from lit_optim.render import plan_text, save_figure
@@ -29,8 +31,9 @@ class RunFiles(Callback):
     """Keeps a run's folder true to the state of the run.
 
     Before the first step it claims the folder and writes the config (``.hydra/``), ``plan.json``, ``plan.png`` and a
-    ``metrics.json`` that says ``running``, and shows plan and config in TensorBoard. `finish` writes the results; a run
-    that dies by an exception is marked ``crashed``. Only rank zero writes.
+    ``metrics.json`` that says ``running``, and shows plan and config in TensorBoard, lays out its charts and enters the
+    run into its table. `finish` writes the results; a run that dies by an exception is marked ``crashed``. Only rank
+    zero writes.
 
     Args:
         folder: The run's folder.
@@ -99,6 +102,7 @@ class RunFiles(Callback):
             for logger in trainer.loggers:
                 if isinstance(logger, RunLogger):
                     if self.folder.goes_on:
+                        forget(self.folder.path)
                         mark_resume(logger, step)
                     self._show(logger, plan, picture)
             print(plan, flush=True)
@@ -136,6 +140,9 @@ class RunFiles(Callback):
         """Mark a run that had begun as crashed."""
         if self.has_started and trainer.is_global_zero:
             self._write_metrics("crashed", trainer)
+            for logger in trainer.loggers:
+                if isinstance(logger, RunLogger):
+                    logger.log_end(succeeded=False)
         if isinstance(exception, SIGTERMException) and trainer.world_size == 1 and _saves_last(trainer):
             trainer.save_checkpoint(self.folder.path / LAST)
 
@@ -158,13 +165,15 @@ class RunFiles(Callback):
         self._write_metrics("finished", trainer)
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
-                logger.log_final(self._hparams, self.final)
+                logger.log_end(self.final | {f"{BEST}{tag}": best["value"] for tag, best in self._best.items()})
                 logger.close()
 
     def _show(self, logger: RunLogger, plan: Plan, picture: Path) -> None:
         logger.log_text("plan", _as_code(plan_text(plan, _TEXT_WIDTH)))
         logger.log_text("config", _as_code(self._settings.get("config.yaml", "")))
         logger.log_figure("plan", picture)
+        logger.experiment.add_custom_scalars(layout())
+        logger.log_start(self._hparams)
 
     def _note_metrics(self, trainer: Trainer) -> None:
         metrics = {tag: float(value) for tag, value in trainer.callback_metrics.items()}

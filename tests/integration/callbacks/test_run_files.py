@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -258,8 +259,9 @@ def test_the_dashboard_has_curves_texts_and_the_picture(finished: Run) -> None:
     assert set(tags["scalars"]) == {
         "train/loss", "lr/default", "weight_decay/default", "momentum/default",
         "val/loss", "val/acc", "test/loss", "test/acc",
+        "best/val/loss", "best/val/acc", "best/test/loss", "best/test/acc",
     }  # fmt: skip
-    assert set(tags["tensors"]) >= {"plan/text_summary", "config/text_summary"}
+    assert set(tags["tensors"]) >= {"plan/text_summary", "config/text_summary", "custom_scalars__config__"}
     assert tags["images"] == ["plan"]
 
 
@@ -287,6 +289,24 @@ def test_hparams_stand_beside_real_results(finished: Run) -> None:
     assert [point.value for point in events.Scalars("test/acc")] == [
         pytest.approx(finished.metrics["final"]["test/acc"])
     ]
+
+
+def test_best_values_have_tags_that_come_first(finished: Run) -> None:
+    events = events_of(finished.path)
+    for tag, best in finished.metrics["best"].items():
+        assert [point.value for point in events.Scalars(f"best/{tag}")] == [pytest.approx(best["value"])]
+    assert all(tag.startswith("best/") for tag in sorted(events.Tags()["scalars"])[:4])  # HPARAMS shows five at first
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_run_is_in_the_table_from_its_first_step(tmp_path: Path, dies: bool) -> None:
+    run = Run(tmp_path, *([Dies()] if dies else []))
+    with contextlib.suppress(RuntimeError):
+        run.fit()
+    tags = events_of(tmp_path).PluginTagToContent("hparams")
+    ended = plugin_data_pb2.HParamsPluginData.FromString(tags.get("_hparams_/session_end_info", b""))
+    assert "_hparams_/session_start_info" in tags
+    assert ended.session_end_info.status == (api_pb2.STATUS_FAILURE if dies else api_pb2.STATUS_UNKNOWN)
 
 
 def test_nothing_is_recorded_twice(finished: Run) -> None:
