@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lit_optim.cli.overrides import as_typed
 from lit_optim.cli.reporting import report
+from lit_optim.cli.work import Work
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, nearest
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _MODES = ("min", "max")
 _OF_A_RUN = ("metrics.json", "plan.json", "plan.png")
 _FLAGS = ("--metric", "--mode", "--no-pool", "--plot", "--tag", "--csv", "--json", "--help")
 _SHOWN = 20  # warnings
-_SLOW = 50  # runs from which on it is told how far the reading is
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -133,11 +133,11 @@ def _compare(own: argparse.Namespace) -> None:
 
     folders = find_runs(own.runs)
     runs = []
-    with _Progress("runs", len(folders)) as tick:
+    with Work("reading runs", len(folders)) as tick:
         for folder in folders:
             runs.append(read_run(folder))
             tick()
-    with _Progress("curves", len(runs)) as tick:
+    with Work("reading curves", len(runs)) as tick:
         comparison = compare(runs, own.metric, own.mode, not own.no_pool, tick)
     problems = list(comparison.problems)
     again = None if comparison.winner is None else _again(comparison.winner, problems)
@@ -150,26 +150,6 @@ def _compare(own: argparse.Namespace) -> None:
     if "-" not in (own.csv, own.json):
         print(as_text(comparison), *([] if again is None else [f"again      {again}"]), sep="\n")
     _warn(problems)
-
-
-class _Progress:
-    """How far a long reading is: one line of a terminal, written over, and gone at the end."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total, self._done = what, total, 0
-        self._shows = total >= _SLOW and sys.stderr.isatty()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __call__(self, run: object = None) -> None:
-        self._done += 1
-        if self._shows:
-            print(f"\rreading {self._what}: {self._done:,} of {self._total:,}", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *raised: object) -> None:
-        if self._shows and self._done:
-            print(f"\r{' ' * 60}\r", end="", file=sys.stderr, flush=True)
 
 
 def _again(winner: Run, problems: list[str]) -> str | None:
@@ -196,7 +176,7 @@ def _draw(comparison: Comparison, tag: str | None, path: Path, problems: list[st
         raise ConfigError(Mistake("--plot", "no run has a metric yet", str(path), remedy=remedy))
     tag = tag or str(comparison.metric and comparison.metric.name)
     named = list(zip(row_labels(comparison), (row.counted for row in comparison.rows), strict=True))
-    with _Progress("curves", sum(len(runs) for _, runs in named)) as tick:
+    with Work("reading curves", sum(len(runs) for _, runs in named)) as tick:
         found = bands(named, tag, problems, tick)
     try:
         save_bands(found, tag, path)

@@ -3,8 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -203,22 +202,14 @@ def test_an_interrupt_ends_it(sweep: Path, lit_optim_: Any, monkeypatch: pytest.
     assert (ended.code, ended.err) == (130, "lit-optim: interrupted\n")
 
 
-def test_a_terminal_sees_how_far_it_is_and_then_no_more_of_it(tmp_path: Path) -> None:
-    for number in range(60):
-        Path(f"runs/{number}/.hydra").mkdir(parents=True)
-    command = [sys.executable, "-m", "lit_optim", "compare", "runs"]
-    quiet = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert quiet.stderr == ""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
-        out, _ = process.communicate(timeout=60)
-        os.close(theirs)
-        seen = os.read(ours, 10_000).decode()
-        os.close(ours)
-    assert out == quiet.stdout
-    assert "\rreading runs: 60 of 60" in seen
-    assert "\n" not in seen
-    assert seen.endswith(f"\r{' ' * 60}\r")
+def test_a_terminal_sees_how_far_it_is(sweep: Path, lit_optim_: Any, watched: Any) -> None:
+    screen = watched()
+    ended = lit_optim_("compare", "runs", "--mode", "min", "--plot", "a.png")
+    assert ended.code == 0
+    heads = [re.split("%| 0:", state)[0] for state in screen.states]
+    done = [f"{part}/4  {25 * part:3d}" for part in range(1, 5)]
+    assert heads[:-1] == [f"reading {what} {one}" for what in ("runs", "curves", "curves") for one in done]
+    assert "reading" not in ended.out
 
 
 def test_it_imports_nothing_heavy(sweep: Path) -> None:
