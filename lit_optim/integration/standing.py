@@ -75,9 +75,10 @@ class Standing:
 
     def keep_lrs(self, trainer: Trainer) -> None:
         """Keep the learning rates as they are now; a scheduler may write into a tensor."""
-        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        lrs = [group["lr"] for group in groups if group.get("lr") is not None]
-        self._lrs = [lr.clone() if isinstance(lr, Tensor) else lr for lr in lrs]
+        lrs = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups if "lr" in group]
+        if any(type(lr) is not float for lr in lrs):
+            lrs = [lr.clone() if isinstance(lr, Tensor) else lr for lr in lrs if lr is not None]
+        self._lrs = lrs
 
     def count(self, trainer: Trainer, batches: int) -> None:
         """A training batch has ended, the epoch's so many-th."""
