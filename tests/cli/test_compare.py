@@ -33,7 +33,7 @@ def test_it_tells_which_was_best_what_differed_and_how_to_run_it_again(sweep: Pa
     ended = lit_optim_("compare", "runs")
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert " ".join(lines[0].split()) == "run best val/acc last val/acc n optimizer.lr steps time status"
+    assert " ".join(lines[0].split()) == "run best val/acc n optimizer.lr last val/acc steps time"
     assert [line.split()[:2] for line in lines[2:4]] == [["0,", "1"], ["2,", "3"]]
     assert lines[-2] == f"best run   {sweep.relative_to(Path.cwd())}/1"
     assert lines[-1] == "again      lit-optim train data=digits optimizer.lr=0.1 seed=2"
@@ -79,6 +79,25 @@ def test_as_data(sweep: Path, lit_optim_: Any, tmp_path: Path) -> None:
     assert (ended.code, ended.err) == (0, "written: all.json\n")
     assert len([*csv.DictReader(io.StringIO(ended.out))]) == 2
     assert json.loads((tmp_path / "all.json").read_text()) == told
+
+
+@pytest.mark.parametrize(
+    "arguments", [("runs", "--json"), ("--json", "runs"), ("--json", "--metric", "val/acc", "runs")]
+)
+def test_data_without_a_file_is_printed(arguments: tuple[str, ...], sweep: Path, lit_optim_: Any) -> None:
+    expected = lit_optim_("compare", "runs", "--json", "-")
+    assert lit_optim_("compare", *arguments) == expected
+    assert lit_optim_("compare", "runs", "--csv").out == lit_optim_("compare", "runs", "--csv=-").out
+
+
+def test_a_metric_that_only_curves_hold(sweep: Path, lit_optim_: Any) -> None:
+    for run in sweep.iterdir():
+        metrics = json.loads((run / "metrics.json").read_text())
+        del metrics["final"]["train/loss"], metrics["best"]["train/loss"]
+        (run / "metrics.json").write_text(json.dumps(metrics))
+    ended = lit_optim_("compare", "runs", "--metric", "train/loss")
+    assert (ended.code, ended.err) == (0, "")
+    assert "by best train/loss (lower is better)" in ended.out
 
 
 def test_a_file_that_is_there_is_written_over(sweep: Path, lit_optim_: Any, tmp_path: Path) -> None:
@@ -137,7 +156,11 @@ def test_many_warnings_are_counted(lit_optim_: Any) -> None:
         (("runs", "--plot", "a.bmp"), "--plot: no format for this suffix"),
         (("runs", "--plot", "-"), "--plot: no format for this suffix"),
         (("runs", "--plot", "nowhere/a.png"), "--plot: there is no such folder"),
-        (("runs", "--csv", "empty"), "--csv: this is a folder"),
+        (("runs", "--csv", "empty"), "RUN: there is no run here"),
+        (("runs", "--plot", "empty"), "--plot: this is a folder"),
+        (("runs", "--band", "std"), "--band: it says what to draw, and nothing is drawn"),
+        (("runs", "--plot", "a.png", "--band", "sd"), "nearest: std"),
+        (("runs", "--metric", "train/los"), "nearest: train/loss"),
         (("runs", "--json", "nowhere/a"), "--json: there is no such folder"),
         (("runs", "--json", "a", "--csv", "./a"), "two things can't go into one file"),
         (("runs", "--json", "-", "--csv", "-"), "two things can't go into one file"),
