@@ -116,6 +116,14 @@ def test_plot_draws_into_the_file(sweep: Path, lit_optim_: Any, tmp_path: Path, 
     assert {path.name for path in tmp_path.iterdir()} == {"runs", f"curves{suffix}"}
 
 
+def test_the_band_is_drawn_as_asked(sweep: Path, lit_optim_: Any, tmp_path: Path) -> None:
+    pictures = []
+    for number, band in enumerate(((), ("--band", "range"), ("--band=std",))):
+        assert lit_optim_("compare", "runs", "--plot", f"{number}.png", *band).code == 0
+        pictures.append((tmp_path / f"{number}.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
 def test_what_is_damaged_is_a_warning_and_the_rest_is_compared(sweep: Path, lit_optim_: Any) -> None:
     (sweep / "0" / "metrics.json").write_text("{")
     (sweep / "1" / ".hydra" / "config.yaml").write_text("a: [")
