@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lit_optim.tables import shortened
 
 if TYPE_CHECKING:
-    from lit_optim.runs.curves import Band
+    from lit_optim.runs.curves import Band, Spread
 
 __all__ = ["save_bands"]
 
@@ -18,15 +18,17 @@ _DRAWN = 2_000  # points of a curve; more can't be seen
 _POINTS = 40  # up to which each value has a mark of its own
 _LABEL = 34  # characters of a name in the legend
 _DOTS_PER_INCH = 110
+_SAID = {"range": "mean, lowest and highest", "std": "mean ± standard deviation"}
 
 
-def save_bands(bands: Sequence[Band], tag: str, path: Path) -> None:
-    """Draw the means, and from the lowest to the highest value where a row has several seeds, into an image file.
+def save_bands(bands: Sequence[Band], tag: str, path: Path, spread: Spread = "range") -> None:
+    """Draw the means, and the band of each row that has several seeds, into an image file.
 
     Args:
         bands: The best row first. Ten have a colour and a name; the rest is grey.
         tag: What is drawn.
         path: Where the image goes; the suffix chooses the format (``.png``, ``.svg``, ``.pdf``).
+        spread: What the bands reach over; the title says it.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -51,7 +53,7 @@ def save_bands(bands: Sequence[Band], tag: str, path: Path) -> None:
     if len(bands) > _COLOURED:
         axes.plot([], [], color="0.75", label=f"{len(bands) - _COLOURED:,} more")
     several = any(band.n > 1 for band in bands)
-    axes.set_title(f"{tag}: mean, lowest and highest over seeds" if several else tag, loc="left", fontsize="medium")
+    axes.set_title(f"{tag}: {_SAID[spread]} over seeds" if several else tag, loc="left", fontsize="medium")
     axes.set_xlabel("optimizer step")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)

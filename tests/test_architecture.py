@@ -22,7 +22,7 @@ ROWS = [
     {"rules", "simulation"},
     {"recipe", "torch_schedules"},
     {"schema", "tables", "sweep", "schedule_nodes", "monitors"},
-    {"plan"},
+    {"progress_line", "plan"},
     {"differences", "reductions"},
     {"tfrecord"},
     {"runs"},
@@ -129,7 +129,15 @@ def test_files_are_short_and_named_after_an_idea(path: Path) -> None:
     "name",
     [
         *("", ".errors", ".durations", ".schedules", ".targets", ".recipe", ".schema", ".tables", ".plan", ".render"),
-        *(".differences", ".runs.comparison", ".runs.curves", ".runs.telling", ".runs_figure", ".cli.compare"),
+        *(
+            ".differences",
+            ".runs.comparison",
+            ".runs.curves",
+            ".runs.telling",
+            ".runs_figure",
+            ".progress_line",
+            ".cli.compare",
+        ),
         *(".monitors", ".schedule_nodes"),
     ],
 )

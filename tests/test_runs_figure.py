@@ -12,10 +12,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from lit_optim.runs.curves import Band, band
+from lit_optim.runs.curves import Band, Spread, band
 from lit_optim.runs_figure import save_bands
 
-Draw = Callable[[list[Band]], Figure]
+Draw = Callable[..., Figure]
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Draw:
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **more: (drawn.append(self), save(self, *args, **more)))
 
-    def drawing(bands: list[Band]) -> Figure:
-        save_bands(bands, "val/acc", tmp_path / "bands.png")
+    def drawing(bands: list[Band], spread: Spread = "range") -> Figure:
+        save_bands(bands, "val/acc", tmp_path / "bands.png", spread)
         assert imread(tmp_path / "bands.png").std() > 0.01
         return drawn[-1]
 
@@ -49,6 +49,12 @@ def test_every_row_has_its_mean_and_the_band_of_its_seeds(draw: Draw) -> None:
     corners = {(float(x), float(y)) for x, y in area.get_paths()[0].vertices}
     assert corners == {(0.0, 0.0), (0.0, 0.5), (10.0, 1.0), (10.0, 2.0)}
     assert axes.get_title(loc="left") == "val/acc: mean, lowest and highest over seeds"
+
+
+def test_the_title_says_what_the_band_is(draw: Draw) -> None:
+    curves = [{0: 0.0, 10: 1.0}, {0: 0.5, 10: 2.0}]
+    [axes] = draw([band("lr=0.1", curves, "std")], "std").axes
+    assert axes.get_title(loc="left") == "val/acc: mean ± standard deviation over seeds"
 
 
 def test_one_run_has_a_curve_of_its_own(draw: Draw) -> None:

@@ -8,14 +8,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lit_optim.cli.overrides import as_typed
 from lit_optim.cli.reporting import report
+from lit_optim.cli.work import Work
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, nearest
 
 if TYPE_CHECKING:
     from lit_optim.runs.comparison import Comparison
+    from lit_optim.runs.curves import Spread
     from lit_optim.runs.reading import Run
 
 __all__ = ["run"]
@@ -24,9 +26,10 @@ _WHAT = "Tells which run was best and what differed: a line a run, or a line for
 _FORMATS = (".png", ".svg", ".pdf")
 _MODES = ("min", "max")
 _OF_A_RUN = ("metrics.json", "plan.json", "plan.png")
-_FLAGS = ("--metric", "--mode", "--no-pool", "--plot", "--tag", "--csv", "--json", "--help")
+_BANDS = ("range", "std")
+_FLAGS = ("--metric", "--mode", "--no-pool", "--plot", "--tag", "--band", "--csv", "--json", "--help")
+_FOLDER = "this is a folder"
 _SHOWN = 20  # warnings
-_SLOW = 50  # runs from which on it is told how far the reading is
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -62,8 +65,10 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace | None:
     parser.add_argument("--no-pool", action="store_true", help="a line for every run, also where only seeds differ")
     parser.add_argument("--plot", metavar="FILE", help="draw curves into an image file")
     parser.add_argument("--tag", help="what is drawn (the metric)")
-    parser.add_argument("--csv", metavar="FILE", help="write the table as CSV; - prints it in place of the table")
-    parser.add_argument("--json", metavar="FILE", help="write all of it as JSON; - prints it in place of the table")
+    parser.add_argument("--band", metavar="|".join(_BANDS), help="what is drawn around the mean over seeds (range)")
+    to: dict[str, Any] = {"nargs": "?", "const": "-", "metavar": "FILE"}
+    parser.add_argument("--csv", **to, help="write the table as CSV; without a FILE, print it in place of the table")
+    parser.add_argument("--json", **to, help="write or print all of it as JSON")
     parser.add_argument("-h", "--help", action="store_true", help="show this")
     own, unknown = parser.parse_known_intermixed_args(list(arguments))
     if own.help:
@@ -73,15 +78,22 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace | None:
         Mistake("lit-optim compare", "no such flag", flag, _FLAGS, nearest(flag, _FLAGS), "correct it or leave it out")
         for flag in (one.partition("=")[0] for one in unknown)
     ]
+    for flag in ("csv", "json"):
+        if getattr(own, flag) is not None and _why_not(Path(getattr(own, flag))) == _FOLDER:  # --json runs/a
+            own.runs.append(getattr(own, flag))
+            setattr(own, flag, "-")
     if not own.runs:
         mistakes.append(Mistake("RUN", "no run is named", remedy="lit-optim compare runs compares all in that folder"))
-    if own.mode not in (None, *_MODES):
-        near = nearest(own.mode, _MODES)
-        mistakes.append(Mistake("--mode", "there is no such mode", own.mode, _MODES, near, "name one of these"))
-    if own.tag is not None and own.plot is None:
-        mistakes.append(
-            Mistake("--tag", "it says what to draw, and nothing is drawn", own.tag, remedy="add --plot FILE")
-        )
+    mistakes += [
+        Mistake(f"--{name}", "there is no such choice", given, choices, nearest(given, choices), "name one of these")
+        for name, given, choices in (("mode", own.mode, _MODES), ("band", own.band, _BANDS))
+        if given not in (None, *choices)
+    ]
+    mistakes += [
+        Mistake(f"--{name}", "it says what to draw, and nothing is drawn", given, remedy="add --plot FILE")
+        for name, given in (("tag", own.tag), ("band", own.band))
+        if given is not None and own.plot is None
+    ]
     mistakes += _file_mistakes(own)
     if mistakes:
         raise ConfigError(*mistakes)
@@ -112,7 +124,7 @@ def _why_not(path: Path) -> str | None:
     """Why a file may not be written; one that is there is written over, unless a run has made it."""
     try:
         if path.is_dir():
-            return "this is a folder"
+            return _FOLDER
         if not path.parent.is_dir():
             return "there is no such folder"
         of_a_run = path.name in _OF_A_RUN and (path.parent / ".hydra").is_dir()
@@ -133,16 +145,16 @@ def _compare(own: argparse.Namespace) -> None:
 
     folders = find_runs(own.runs)
     runs = []
-    with _Progress("runs", len(folders)) as tick:
+    with Work("reading runs", len(folders)) as tick:
         for folder in folders:
             runs.append(read_run(folder))
             tick()
-    with _Progress("curves", len(runs)) as tick:
+    with Work("reading curves", len(runs)) as tick:
         comparison = compare(runs, own.metric, own.mode, not own.no_pool, tick)
     problems = list(comparison.problems)
     again = None if comparison.winner is None else _again(comparison.winner, problems)
     if own.plot is not None:
-        _draw(comparison, own.tag, Path(own.plot), problems)
+        _draw(comparison, own.tag, own.band or "range", Path(own.plot), problems)
     if own.csv is not None:
         _write("--csv", own.csv, as_csv(comparison))
     if own.json is not None:
@@ -150,26 +162,6 @@ def _compare(own: argparse.Namespace) -> None:
     if "-" not in (own.csv, own.json):
         print(as_text(comparison), *([] if again is None else [f"again      {again}"]), sep="\n")
     _warn(problems)
-
-
-class _Progress:
-    """How far a long reading is: one line of a terminal, written over, and gone at the end."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total, self._done = what, total, 0
-        self._shows = total >= _SLOW and sys.stderr.isatty()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __call__(self, run: object = None) -> None:
-        self._done += 1
-        if self._shows:
-            print(f"\rreading {self._what}: {self._done:,} of {self._total:,}", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *raised: object) -> None:
-        if self._shows and self._done:
-            print(f"\r{' ' * 60}\r", end="", file=sys.stderr, flush=True)
 
 
 def _again(winner: Run, problems: list[str]) -> str | None:
@@ -186,7 +178,7 @@ def _again(winner: Run, problems: list[str]) -> str | None:
     return shlex.join(["lit-optim", "train", *flags, *overrides])
 
 
-def _draw(comparison: Comparison, tag: str | None, path: Path, problems: list[str]) -> None:
+def _draw(comparison: Comparison, tag: str | None, band: Spread, path: Path, problems: list[str]) -> None:
     from lit_optim.runs.curves import bands
     from lit_optim.runs.telling import row_labels
     from lit_optim.runs_figure import save_bands
@@ -196,10 +188,10 @@ def _draw(comparison: Comparison, tag: str | None, path: Path, problems: list[st
         raise ConfigError(Mistake("--plot", "no run has a metric yet", str(path), remedy=remedy))
     tag = tag or str(comparison.metric and comparison.metric.name)
     named = list(zip(row_labels(comparison), (row.counted for row in comparison.rows), strict=True))
-    with _Progress("curves", sum(len(runs) for _, runs in named)) as tick:
-        found = bands(named, tag, problems, tick)
+    with Work("reading curves", sum(len(runs) for _, runs in named)) as tick:
+        found = bands(named, tag, problems, tick, band)
     try:
-        save_bands(found, tag, path)
+        save_bands(found, tag, path, band)
     except OSError as error:
         remedy = "give a file in a folder that you may write to, ending in .png, .svg or .pdf"
         raise ConfigError(Mistake("--plot", str(error), str(path), remedy=remedy)) from error

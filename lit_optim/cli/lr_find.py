@@ -15,7 +15,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lit_optim.cli.app import report, run_app
 from lit_optim.cli.look import look
+from lit_optim.cli.work import Work
 from lit_optim.errors import ConfigError, Mistake
+from lit_optim.progress_line import Field
 from lit_optim.tables import table
 
 if TYPE_CHECKING:
@@ -74,24 +76,17 @@ def _find(config: DictConfig, own: argparse.Namespace, typed: Sequence[str]) -> 
             changed.trainer.update({key: value for key, value in more.items() if key not in _OF_GROUPS})
         return trainer_of(changed, callbacks, [])
 
-    shows = sys.stdout.isatty() and not own.json
+    def on_step(step: int, factor: float, loss: float) -> None:
+        work(fields=[Field(f"factor {factor:<8.3g}"), Field(f"loss {loss:.3g}")])
+
     try:
-        sweep = find_lr(
-            module,
-            seen.recipe,
-            trainer,
-            datamodule=data,
-            on_step=_Progress(numbers["steps"]) if shows else None,
-            **numbers,
-        )
+        with Work("step", numbers["steps"]) as work:
+            sweep = find_lr(module, seen.recipe, trainer, datamodule=data, on_step=on_step, **numbers)
     except Exception as error:
         told = translated(error, Path.cwd(), started=False)
         if told is error:
             raise
         raise told from error
-    finally:
-        if shows:
-            print()
     suggestions = sweep.suggestions
     _draw(sweep, path)
     overrides = {name: _overrides(rates, factor) for name, factor in suggestions.items()}
@@ -99,16 +94,6 @@ def _find(config: DictConfig, own: argparse.Namespace, typed: Sequence[str]) -> 
 
 
 _OF_GROUPS = ("logger", "enable_checkpointing", "enable_progress_bar")  # which `trainer_of` itself sets
-
-
-class _Progress:
-    """One line of a terminal, written over."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def __call__(self, step: int, factor: float, loss: float) -> None:
-        print(f"\rstep {step:,} of {self.steps:,}  factor {factor:9.3g}  loss {loss:9.4g}", end="", flush=True)
 
 
 def _numbers(own: argparse.Namespace) -> dict[str, Any]:

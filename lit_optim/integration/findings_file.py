@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+from tqdm.std import tqdm
 
 from lit_optim.findings import Finding, causes_in
 from lit_optim.integration.run_folder import RunFolder
@@ -50,10 +51,10 @@ def tell(findings: Iterable[Finding], folder: Path) -> None:
     if not lines:
         return
     for line in lines:
-        print(f"lit-optim: {line}", file=sys.stderr, flush=True)
+        tqdm.write(f"lit-optim: {line}", file=sys.stderr)  # above a bar, where there is one
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / FINDINGS).open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
     except OSError as error:  # of no consequence for the training
-        print(f"lit-optim: {FINDINGS} can't be written: {error}", file=sys.stderr, flush=True)
+        tqdm.write(f"lit-optim: {FINDINGS} can't be written: {error}", file=sys.stderr)

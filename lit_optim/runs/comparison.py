@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_optim.runs.events import curve_of
+from lit_optim.runs.curves import recorded_tags
+from lit_optim.runs.events import Curve, curve_of
 from lit_optim.runs.intervals import Difference, Sample, difference
 from lit_optim.runs.metric import Metric, Mode, metric_of
 from lit_optim.runs.reading import UNREADABLE, Run, Unreadable, plan_of
@@ -102,19 +103,30 @@ def compare(
 
     Args:
         runs: One or more.
-        metric: The tag that counts; see `metric.metric_of`.
+        metric: The tag that counts; see `metric.metric_of`. Where no run has kept it, its curves are read.
         mode: ``min`` or ``max``; likewise.
         pool: Whether runs that differ only by their seeds share a row.
-        tick: Called with each run whose events are read, which is only where what is best to the run itself (see
-            `metric.falls`) is the worst here.
+        tick: Called with each run whose events are read, which is only where no run has kept the metric, or where
+            what is best to the run itself (see `metric.falls`) is the worst here.
 
     Raises:
         ConfigError: No run has that metric.
     """
-    chosen = metric_of(runs, metric, mode)
     problems = [problem for run in runs for problem in run.problems]
-    best = {} if chosen is None else _best_values(runs, chosen, problems, tick)
-    last = {} if chosen is None else {run.folder: run.final[chosen.name] for run in runs if chosen.name in run.final}
+    curves: dict[Any, Curve] = {}
+    recorded: list[str] = []
+    if metric is not None and not any(metric in run.final or metric in run.best for run in runs):
+        curves = _curves(runs, metric, problems, tick)
+        recorded = [metric] if curves else recorded_tags(runs)
+    chosen = metric_of(runs, metric, mode, recorded)
+    if chosen is None:
+        best, last = {}, {}
+    elif curves:
+        best = {folder: _best_of(curve, chosen) for folder, curve in curves.items()}
+        last = {folder: [*curve.values()][-1] for folder, curve in curves.items()}
+    else:
+        best = _best_values(runs, chosen, problems, tick)
+        last = {run.folder: run.final[chosen.name] for run in runs if chosen.name in run.final}
     pools: dict[Hashable, list[Run]] = {}
     for run in runs:
         pools.setdefault(_without_seed(run) if pool else run.folder, []).append(run)
@@ -133,29 +145,41 @@ def compare(
     )
 
 
+def _curves(runs: Iterable[Run], tag: str, problems: list[str], tick: _Tick) -> dict[Any, Curve]:
+    """By folder: the curves of those runs that have one."""
+    curves = {}
+    for run in runs:
+        tick(run)
+        curve, found = curve_of(run.folder, tag)
+        problems += found if run.status != "running" else ()  # whose last event is just being written
+        if curve:
+            curves[run.folder] = curve
+    return curves
+
+
+def _best_of(curve: Curve, metric: Metric) -> float:
+    """Of the finite values, if there are any."""
+    values = [value for value in curve.values() if math.isfinite(value)]
+    return metric.better(values) if values else math.nan
+
+
 def _best_values(runs: Iterable[Run], metric: Metric, problems: list[str], tick: _Tick) -> dict[Any, float]:
     """By folder: the best value that a run has kept; from its events where it kept the other extreme."""
-    best = {}
-    unknown = []
-    for run in runs:
-        final = run.final.get(metric.name)
-        kept = run.best.get(metric.name, final)
-        if kept is not None and not metric.is_kept:
-            tick(run)
-            curve, found = curve_of(run.folder, metric.name)
-            problems += found if run.status != "running" else ()  # whose last event is just being written
-            values = [value for value in curve.values() if math.isfinite(value)]
-            kept = metric.better(values) if values else final
-            unknown += [] if values else [run]
-        if kept is not None:
-            best[run.folder] = kept
+    kept = {run.folder: run.best.get(metric.name, run.final.get(metric.name)) for run in runs}
+    best = {folder: value for folder, value in kept.items() if value is not None}
+    if metric.is_kept:
+        return best
+    there = [run for run in runs if run.folder in best]
+    curves = _curves(there, metric.name, problems, tick)
+    found = {folder: _best_of(curve, metric) for folder, curve in curves.items()}
+    unknown = [run for run in there if math.isnan(found.get(run.folder, math.nan))]
     if unknown:
         others = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
         problems.append(
             f"{unknown[0].folder}{others}: no curve of {metric.name} to find its {metric.mode}imum in, so the last "
             "value stands for the best"
         )
-    return best
+    return found | {run.folder: run.final[metric.name] for run in unknown if metric.name in run.final}
 
 
 def _without_seed(run: Run) -> Hashable:

@@ -45,7 +45,9 @@ class Metric:
         return min(values) if self.mode == "min" else max(values)
 
 
-def metric_of(runs: Sequence[Run], name: str | None = None, mode: Mode | None = None) -> Metric | None:
+def metric_of(
+    runs: Sequence[Run], name: str | None = None, mode: Mode | None = None, recorded: Iterable[str] = ()
+) -> Metric | None:
     """Choose the metric.
 
     Args:
@@ -54,6 +56,7 @@ def metric_of(runs: Sequence[Run], name: str | None = None, mode: Mode | None = 
             their checkpoints go by; and where no config says either, the first of validation by name.
         mode: If not given, that of the checkpoints that go by it, or by the same of another stage (``val/mae`` for
             ``test/mae``); else the name's.
+        recorded: Tags that a name may be as well, of which the runs have curves.
 
     Returns:
         None where no run has any metric yet.
@@ -61,7 +64,7 @@ def metric_of(runs: Sequence[Run], name: str | None = None, mode: Mode | None = 
     Raises:
         ConfigError: No run has the metric.
     """
-    found = list(dict.fromkeys(tag for run in runs for tag in (*run.final, *run.best)))
+    found = list(dict.fromkeys([*(tag for run in runs for tag in (*run.final, *run.best)), *recorded]))
     if not found:
         return None
     said = [str(run.config["optimized_metric"]) for run in runs if run.config and run.config.get("optimized_metric")]

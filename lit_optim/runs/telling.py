@@ -14,13 +14,14 @@ from typing import Any
 from lit_optim.runs.comparison import Comparison, Row
 from lit_optim.runs.finding import natural
 from lit_optim.runs.intervals import CONFIDENCE, Difference, Sample
+from lit_optim.runs.layout import laid_out
 from lit_optim.runs.reading import Run
 from lit_optim.runs.settings import value_text
-from lit_optim.tables import ABSENT, many, shortened, table, terminal_width, wrapped
+from lit_optim.tables import ABSENT, many, terminal_width, wrapped
 
 __all__ = ["as_csv", "as_json", "as_text", "row_labels"]
 
-_LONGEST = 28  # characters of a heading or a cell
+_LONGEST = 28  # characters of the runs' names in one row
 _FEW = 2  # settings that a label has room for
 _ORDER = {"max": "higher is better", "min": "lower is better"}
 
@@ -33,8 +34,9 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
         width: Characters a line; the terminal's if not given.
     """
     width = width or terminal_width()
-    columns = dict(_columns(comparison))
-    grid = table([*columns], zip(*columns.values(), strict=True), width)
+    rows = comparison.rows
+    settings = {key: [_cell(row, key, ABSENT) for row in rows] for key in comparison.keys}
+    grid = laid_out(_names(rows), _results(comparison), settings, _rest(comparison), width)
     return "\n".join([grid, "", *(wrapped(line, width) for line in _notes(comparison))])
 
 
@@ -98,21 +100,26 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return [_together([str(folder) for folder in sorted(of_row, key=natural)]) for of_row in folders]
 
 
-def _columns(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
+def _results(comparison: Comparison) -> dict[str, list[str]]:
+    """The columns that rows are judged by."""
     rows, metric = comparison.rows, comparison.metric
-    yield "run", _names(rows)
-    if metric is not None:
-        for which, samples in (("best", [row.best for row in rows]), ("last", [row.last for row in rows])):
-            yield f"{which} {metric.name}", [_sample_text(sample) for sample in samples]
-        if any(len(row.runs) > 1 for row in rows):
-            yield "n", [str(row.best.n) for row in rows]
-    headings = shortened(comparison.keys, _LONGEST)
-    for key, heading in zip(comparison.keys, headings, strict=True):
-        cells = [_cell(row, key, ABSENT) for row in rows]
-        yield heading, shortened(cells, _LONGEST)
-    yield "steps", [_steps(row) for row in rows]
-    yield "time", [_time(_mean_of(row, "seconds")) for row in rows]
-    yield "status", [_status(row) for row in rows]
+    if metric is None:
+        return {}
+    several = {"n": [str(row.best.n) for row in rows]} if any(len(row.runs) > 1 for row in rows) else {}
+    return {f"best {metric.name}": [_sample_text(row.best) for row in rows], **several}
+
+
+def _rest(comparison: Comparison) -> dict[str, list[str]]:
+    """What else is known of rows."""
+    rows, metric = comparison.rows, comparison.metric
+    last = {} if metric is None else {f"last {metric.name}": [_sample_text(row.last) for row in rows]}
+    times = [_time(_mean_of(row, "seconds")) for row in rows]
+    statuses = {} if _all_finished(comparison) else {"status": [*map(_status, rows)]}
+    return {**last, "steps": [*map(_steps, rows)], "time": times, **statuses}
+
+
+def _all_finished(comparison: Comparison) -> bool:
+    return all(run.status == "finished" for run in comparison.runs)
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
@@ -120,7 +127,8 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     by = "no run has a metric yet" if metric is None else f"by best {metric.name} ({_ORDER[metric.mode]})"
     means = "; mean ± standard deviation over n seeds" if any(row.best.n > 1 for row in rows) else ""
     nothing = "" if comparison.keys or len(rows) < 2 else "; no setting differs"
-    yield f"{many(len(runs), 'run')} in {_shown(_base(runs))}, {by}{means}{nothing}"
+    finished = ", all finished" if _all_finished(comparison) else ""
+    yield f"{many(len(runs), 'run')} in {_shown(_base(runs))}{finished}, {by}{means}{nothing}"
     left_out = [run for row in rows for run in row.left_out]
     if left_out:
         each = ", ".join(f"{_short(run, runs)} ({run.status})" for run in left_out[:8])
@@ -130,7 +138,9 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     if repeated:
         yield f"{many(repeated, 'run')} with the seed and the settings of another: such runs count once, by their mean"
     if comparison.difference is not None:
-        yield _difference_text(comparison.difference)
+        judged = sum(math.isfinite(row.best.mean) for row in rows)
+        chosen = f"; optimistic, since they are the best two of {judged} rows" if judged > 2 else ""
+        yield _difference_text(comparison.difference) + chosen
     if comparison.plans is not None:
         one, other, changes = comparison.plans
         between = f"plans, {_short(one, runs)} → {_short(other, runs)}:"

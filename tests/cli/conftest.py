@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ import pytest
 from forked import Server
 
 import lit_optim.cli
+from lit_optim.cli import work
 from lit_optim.cli.app import NewFolders
 
 _LOGGERS = ("", "lightning.pytorch", "lightning.fabric")
@@ -62,6 +65,34 @@ def lit_optim_(capsys: pytest.CaptureFixture[str]) -> Command:
         return Ended(code, out, err)
 
     return command
+
+
+class Screen(io.StringIO):
+    """A terminal that stderr is."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def states(self) -> list[str]:
+        """What its line has been, one after the other."""
+        return [state.strip() for state in re.split(r"[\r\n]", self.getvalue()) if state.strip()]
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Screen]:
+    """Makes stderr a terminal, in which the shortest work is told of."""
+
+    def made() -> Screen:
+        monkeypatch.setattr(work, "_SHORT", 0.0)
+        monkeypatch.setattr(work, "_REDRAWN", 0.0)
+        screen = Screen()
+        monkeypatch.setattr(sys, "stderr", screen)
+        return screen
+
+    return made
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -34,7 +33,7 @@ def test_it_tells_which_was_best_what_differed_and_how_to_run_it_again(sweep: Pa
     ended = lit_optim_("compare", "runs")
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert " ".join(lines[0].split()) == "run best val/acc last val/acc n optimizer.lr steps time status"
+    assert " ".join(lines[0].split()) == "run best val/acc n optimizer.lr last val/acc steps time"
     assert [line.split()[:2] for line in lines[2:4]] == [["0,", "1"], ["2,", "3"]]
     assert lines[-2] == f"best run   {sweep.relative_to(Path.cwd())}/1"
     assert lines[-1] == "again      lit-optim train data=digits optimizer.lr=0.1 seed=2"
@@ -82,6 +81,25 @@ def test_as_data(sweep: Path, lit_optim_: Any, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "all.json").read_text()) == told
 
 
+@pytest.mark.parametrize(
+    "arguments", [("runs", "--json"), ("--json", "runs"), ("--json", "--metric", "val/acc", "runs")]
+)
+def test_data_without_a_file_is_printed(arguments: tuple[str, ...], sweep: Path, lit_optim_: Any) -> None:
+    expected = lit_optim_("compare", "runs", "--json", "-")
+    assert lit_optim_("compare", *arguments) == expected
+    assert lit_optim_("compare", "runs", "--csv").out == lit_optim_("compare", "runs", "--csv=-").out
+
+
+def test_a_metric_that_only_curves_hold(sweep: Path, lit_optim_: Any) -> None:
+    for run in sweep.iterdir():
+        metrics = json.loads((run / "metrics.json").read_text())
+        del metrics["final"]["train/loss"], metrics["best"]["train/loss"]
+        (run / "metrics.json").write_text(json.dumps(metrics))
+    ended = lit_optim_("compare", "runs", "--metric", "train/loss")
+    assert (ended.code, ended.err) == (0, "")
+    assert "by best train/loss (lower is better)" in ended.out
+
+
 def test_a_file_that_is_there_is_written_over(sweep: Path, lit_optim_: Any, tmp_path: Path) -> None:
     (tmp_path / "runs.csv").write_text("old")
     ended = lit_optim_("compare", "runs", "--csv", "runs.csv")
@@ -96,6 +114,14 @@ def test_plot_draws_into_the_file(sweep: Path, lit_optim_: Any, tmp_path: Path, 
     assert (ended.code, ended.err) == (0, f"drawn: curves{suffix}\n")
     assert (tmp_path / f"curves{suffix}").stat().st_size > 5_000
     assert {path.name for path in tmp_path.iterdir()} == {"runs", f"curves{suffix}"}
+
+
+def test_the_band_is_drawn_as_asked(sweep: Path, lit_optim_: Any, tmp_path: Path) -> None:
+    pictures = []
+    for number, band in enumerate(((), ("--band", "range"), ("--band=std",))):
+        assert lit_optim_("compare", "runs", "--plot", f"{number}.png", *band).code == 0
+        pictures.append((tmp_path / f"{number}.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
 
 
 def test_what_is_damaged_is_a_warning_and_the_rest_is_compared(sweep: Path, lit_optim_: Any) -> None:
@@ -138,7 +164,11 @@ def test_many_warnings_are_counted(lit_optim_: Any) -> None:
         (("runs", "--plot", "a.bmp"), "--plot: no format for this suffix"),
         (("runs", "--plot", "-"), "--plot: no format for this suffix"),
         (("runs", "--plot", "nowhere/a.png"), "--plot: there is no such folder"),
-        (("runs", "--csv", "empty"), "--csv: this is a folder"),
+        (("runs", "--csv", "empty"), "RUN: there is no run here"),
+        (("runs", "--plot", "empty"), "--plot: this is a folder"),
+        (("runs", "--band", "std"), "--band: it says what to draw, and nothing is drawn"),
+        (("runs", "--plot", "a.png", "--band", "sd"), "nearest: std"),
+        (("runs", "--metric", "train/los"), "nearest: train/loss"),
         (("runs", "--json", "nowhere/a"), "--json: there is no such folder"),
         (("runs", "--json", "a", "--csv", "./a"), "two things can't go into one file"),
         (("runs", "--json", "-", "--csv", "-"), "two things can't go into one file"),
@@ -203,22 +233,14 @@ def test_an_interrupt_ends_it(sweep: Path, lit_optim_: Any, monkeypatch: pytest.
     assert (ended.code, ended.err) == (130, "lit-optim: interrupted\n")
 
 
-def test_a_terminal_sees_how_far_it_is_and_then_no_more_of_it(tmp_path: Path) -> None:
-    for number in range(60):
-        Path(f"runs/{number}/.hydra").mkdir(parents=True)
-    command = [sys.executable, "-m", "lit_optim", "compare", "runs"]
-    quiet = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert quiet.stderr == ""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
-        out, _ = process.communicate(timeout=60)
-        os.close(theirs)
-        seen = os.read(ours, 10_000).decode()
-        os.close(ours)
-    assert out == quiet.stdout
-    assert "\rreading runs: 60 of 60" in seen
-    assert "\n" not in seen
-    assert seen.endswith(f"\r{' ' * 60}\r")
+def test_a_terminal_sees_how_far_it_is(sweep: Path, lit_optim_: Any, watched: Any) -> None:
+    screen = watched()
+    ended = lit_optim_("compare", "runs", "--mode", "min", "--plot", "a.png")
+    assert ended.code == 0
+    heads = [re.split("%| 0:", state)[0] for state in screen.states]
+    done = [f"{part}/4  {25 * part:3d}" for part in range(1, 5)]
+    assert heads[:-1] == [f"reading {what} {one}" for what in ("runs", "curves", "curves") for one in done]
+    assert "reading" not in ended.out
 
 
 def test_it_imports_nothing_heavy(sweep: Path) -> None:

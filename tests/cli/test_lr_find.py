@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ def test_as_data(lit_optim_: Any, tmp_path: Path) -> None:
     assert len(told["factors"]) == len(told["losses"])
     assert {*told["suggestions"]} == {*told["overrides"]} == {"steepest", "valley", "min/10"}
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.svg"]
+
+
+def test_a_terminal_sees_how_far_it_is(lit_optim_: Any, watched: Any) -> None:
+    screen = watched()
+    ended = lit_optim_("lr-find", *FAST, "--steps", "40")
+    assert ended.code == 0
+    assert re.fullmatch(r"step  1/40    2%\|.*\|.*  factor 1e-05     loss [\d.]+", screen.states[0])
+    assert screen.states[-1].startswith("drawn: ")
+    assert "step  1/40" not in ended.out
 
 
 @pytest.mark.parametrize(

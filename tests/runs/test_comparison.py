@@ -6,14 +6,14 @@ import statistics
 from pathlib import Path
 
 import pytest
-from runfolders import make_run
+from runfolders import make_run, write_metrics
 
 import lit_optim as lo
 from lit_optim.runs import comparison
 from lit_optim.runs.comparison import Comparison, compare
 from lit_optim.runs.finding import find_runs
 from lit_optim.runs.metric import Metric
-from lit_optim.runs.reading import read_run
+from lit_optim.runs.reading import Run, read_run
 
 NAN = math.nan
 
@@ -222,3 +222,50 @@ def test_an_unknown_metric_is_refused() -> None:
     make_run(Path("a"))
     with pytest.raises(lo.ConfigError, match="--metric: no run has this metric"):
         compared(metric="val/accuracy")
+
+
+def only_recorded(folder: Path, tag: str, values: list[float], **more: object) -> None:
+    """A run whose ``metrics.json`` says nothing of a tag."""
+    make_run(folder, metrics={tag: values}, **more)  # type: ignore[arg-type]
+    write_metrics(folder, str(more.get("status", "finished")), {"val/acc": [0.5]})
+
+
+def test_best_and_last_of_what_only_curves_hold_come_from_the_curves() -> None:
+    only_recorded(Path("a"), "grad_norm/default", [3.0, 1.0, NAN, 2.0], lr=0.1)
+    only_recorded(Path("b"), "grad_norm/default", [5.0, 4.0], lr=0.2)
+    only_recorded(Path("c"), "grad_norm/default", [NAN], lr=0.3)
+    make_run(Path("d"), lr=0.4)
+    ticked: list[Run] = []
+    found = compared(metric="grad_norm/default", mode="min", tick=ticked.append)
+    assert found.metric == Metric("grad_norm/default", "min")
+    assert [(row.best.mean, row.last.mean) for row in found.rows[:2]] == [(1.0, 2.0), (4.0, 4.0)]
+    assert names(found) == [["a"], ["b"], ["c"], ["d"]]
+    assert (math.isnan(found.rows[2].best.mean), found.rows[3].best.n) == (True, 0)
+    assert len(ticked) == 4
+    assert compared(metric="grad_norm/default").rows[0].best.mean == 5.0
+
+
+def test_damage_in_these_curves_is_told_but_not_of_a_run_that_is_still_writing() -> None:
+    for name, status in (("a", "finished"), ("b", "running")):
+        only_recorded(Path(name), "train/loss", [3.0, 2.0, 1.0], status=status)
+        [events] = Path(name).glob("events*")
+        events.write_bytes(events.read_bytes()[:-3])
+    found = compared(metric="train/loss", pool=False)
+    assert [row.best.mean for row in found.rows] == [2.0, 2.0]
+    [problem] = [one for one in found.problems if "tfevents" in one]
+    assert problem.startswith("a/")
+
+
+def test_no_curve_is_read_where_the_metric_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid({(0.1, 1): 0.9, (0.2, 1): 0.94})
+    make_run(Path("without"), lr=0.3, metrics={"val/loss": 0.1})
+    monkeypatch.setattr(comparison, "curve_of", None)
+    assert len(compared(metric="val/acc").rows) == 3
+    assert len(compared().rows) == 3
+
+
+def test_an_unknown_metric_is_refused_with_what_is_kept_and_what_is_recorded() -> None:
+    only_recorded(Path("a"), "train/loss", [1.0])
+    with pytest.raises(lo.ConfigError) as refusal:
+        compared(metric="train/los")
+    assert str(refusal.value).splitlines()[2:4] == ["    allowed: train/loss, val/acc", "    nearest: train/loss"]

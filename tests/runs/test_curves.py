@@ -25,6 +25,14 @@ def test_a_band_goes_from_the_lowest_to_the_highest_around_the_mean() -> None:
     assert band("a", [{0: 1.0, 5: 2.0}, {0: 3.0, 5: 2.0}]) == Band("a", (0, 5), (2.0, 2.0), (1.0, 2.0), (3.0, 2.0), 2)
 
 
+def test_or_a_standard_deviation_to_both_sides_of_it() -> None:
+    found = band("a", [{0: 1.0, 5: 2.0, 6: math.nan}, {0: 3.0, 5: 2.0, 6: 1.0}], "std")
+    assert (found.mean[:2], found.n) == ((2.0, 2.0), 2)
+    assert (found.low[:2], found.high[:2]) == ((2.0 - math.sqrt(2), 2.0), (2.0 + math.sqrt(2), 2.0))
+    assert math.isnan(found.low[2])
+    assert band("a", [{0: 1.0}], "std") == Band("a", (0,), (1.0,), (1.0,), (1.0,), 1)
+
+
 @given(CURVES)
 def test_it_stands_at_the_steps_that_all_share_and_holds_every_value(curves: list[dict[int, float]]) -> None:
     curves = [dict(sorted(curve.items())) for curve in curves]

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import Timer
+
+from lit_optim.integration.standing import EPOCHS, STEPS, TIME, shares_done
+
+
+def trainer(**said: Any) -> Any:
+    plain = {"num_training_batches": 10, "max_epochs": 5, "max_steps": -1, "global_step": 7, "callbacks": [Callback()]}
+    return SimpleNamespace(**(plain | said))
+
+
+class Half(Timer):
+    """Of whose time a quarter has gone."""
+
+    def time_elapsed(self, stage: str = "train") -> float:
+        return 15.0
+
+    def time_remaining(self, stage: str = "train") -> float | None:
+        return None if self._duration is None else 45.0
+
+
+@pytest.mark.parametrize(
+    ("said", "shares"),
+    [
+        ({}, {EPOCHS: 0.5}),
+        ({"max_epochs": -1}, {}),
+        ({"max_epochs": None}, {}),
+        ({"max_steps": 14}, {EPOCHS: 0.5, STEPS: 0.5}),
+        ({"max_epochs": -1, "max_steps": 5}, {STEPS: 1.0}),
+        ({"num_training_batches": math.inf}, {}),
+        ({"callbacks": [Half("00:00:01:00")], "max_epochs": -1}, {TIME: 0.25}),
+        ({"callbacks": [Half()], "max_epochs": -1}, {}),
+    ],
+)
+def test_how_much_is_done_of_each_end(said: dict[str, Any], shares: dict[str, float]) -> None:
+    assert shares_done(trainer(**said), epoch=2, batches=5) == shares
+
+
+def test_a_stream_is_taken_to_be_as_long_as_before_but_no_epoch_counts_twice() -> None:
+    stream = trainer(num_training_batches=math.inf)
+    assert shares_done(stream, epoch=2, batches=5, epoch_length=10) == {EPOCHS: 0.5}
+    assert shares_done(stream, epoch=2, batches=15, epoch_length=10) == {EPOCHS: pytest.approx(0.6)}
