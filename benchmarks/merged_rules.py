@@ -3,7 +3,7 @@
     python benchmarks/merged_rules.py
 
 AdamW, fused, on the same 200 matrices of 64 by 64 with gradients; a rule names each. What the rules come to is merged,
-so that there are three groups. Beside it the same three groups made by hand, which is what torch takes for them, and one
+so that there are three groups. Beside it the same three groups made by hand, which is what torch takes for them, and a
 group for each rule, as a hand-written loop over rules makes them.
 """
 
