@@ -8,21 +8,20 @@ Makes 1,000 run folders (100 learning rates, 10 seeds) in a temporary folder and
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import hydra
+import paired
 import yaml
 from omegaconf import OmegaConf
 
 import lit_optim as lo
 
 LEARNING_RATES, SEEDS = 100, 10
-TURNS = 3
 OUTPUT = "${hydra:runtime.output_dir}"
 
 
@@ -50,7 +49,8 @@ def make_run(folder: Path, text: str, lr: float, seed: int, plan: str) -> None:
 
 
 def main() -> None:
-    """Make the runs, compare them, and print the median time."""
+    """Make the runs, compare them, print and append."""
+    given = paired.arguments(__doc__, 3)
     text = config_text()
     plan = lo.Plan((), lo.Horizon(46)).to_json()
     with tempfile.TemporaryDirectory() as scratch:
@@ -58,16 +58,14 @@ def main() -> None:
         for job in range(LEARNING_RATES * SEEDS):
             lr, seed = (job // SEEDS + 1) / 1000, job % SEEDS
             make_run(sweep / str(job), text, lr, seed, plan)
-        print(f"{platform.machine()}, Python {platform.python_version()}, libyaml {yaml.__with_libyaml__}\n")
-        for arguments in (["--help"], ["runs"], ["runs", "--no-pool"]):
-            seconds = []
-            for _ in range(TURNS):
-                start = time.perf_counter()
-                command = [sys.executable, "-m", "lit_optim", "compare", *arguments]
-                told = subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True).stdout
-                seconds.append(time.perf_counter() - start)
-            lines = len(told.splitlines())
-            print(f"lit-optim compare {' '.join(arguments):<14} {sorted(seconds)[1]:.2f} s, {lines:,} lines")
+        takes = {}
+        for arguments in ("--help", "runs", "runs --no-pool"):
+            command = [sys.executable, "-m", "lit_optim", "compare", *arguments.split()]
+            run = partial(subprocess.run, command, cwd=scratch, check=True, capture_output=True, text=True)
+            takes[f"{arguments}: {len(run().stdout.splitlines()):,} lines"] = paired.timed(run)
+        table = paired.rounds(takes, given.rounds, warmup=0).table(next(iter(takes)), "s", "lit-optim compare")
+    libyaml = f"PyYAML {'with' if yaml.__with_libyaml__ else 'without'} libyaml"
+    paired.append("A thousand runs compared", __doc__, f"{table}\n\n{libyaml}", given.dry_run)
 
 
 if __name__ == "__main__":

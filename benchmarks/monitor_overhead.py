@@ -10,17 +10,15 @@ that a machine that slows down slows both.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import platform
 import random
-import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import paired
 import torch
 from hydra import compose, initialize_config_module
 from lightning.pytorch import Callback, Trainer
@@ -88,16 +86,14 @@ class Switch(Callback):
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=200)
-    rounds = parser.parse_args().rounds
+    """Measure, print and append."""
+    given = paired.arguments(__doc__, 200)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with initialize_config_module("lit_optim.conf", version_base="1.3"):
         cadence = dict(compose("callbacks/default").callbacks.monitor)
     del cadence["_target_"]
-    switch = Switch(lo.callbacks.OptimizerMonitor(**cadence), rounds)
+    switch = Switch(lo.callbacks.OptimizerMonitor(**cadence), given.rounds)
     with tempfile.TemporaryDirectory() as folder:
         steps = switch.first + len(switch.order) * switch.length + 1
         trainer = Trainer(
@@ -108,16 +104,10 @@ def main() -> None:
         trainer.fit(lo.LitClassifier(MLP(784, (300, 200), 10), RECIPE), Batches(steps))
     blocks = [*zip(switch.order, switch.seconds, strict=True)]
     pairs = [dict(blocks[start : start + 2]) for start in range(0, len(blocks), 2)]
-    low, middle, high = statistics.quantiles(pair[False] / pair[True] for pair in pairs)
-    print(
-        f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} thread, batch {BATCH}, "
-        f"medians of {rounds} rounds of 2 × {switch.length} steps\n"
-    )
-    print("| callbacks | ms a step |")
-    print("|---|---|")
-    for is_on, name in ((False, "Recorder"), (True, "and OptimizerMonitor")):
-        print(f"| {name} | {1000 * statistics.median(pair[is_on] for pair in pairs) / switch.length:.3f} |")
-    print(f"\nspeed with it: {middle:.3f} of that without (quartiles {low:.3f} and {high:.3f})")
+    names = {False: "Recorder", True: "and OptimizerMonitor"}
+    steps = {name: [pair[is_on] / switch.length for pair in pairs] for is_on, name in names.items()}
+    table = paired.Measured(steps).table("Recorder", "ms", "callbacks, a step")
+    paired.append("What OptimizerMonitor costs", __doc__, table, given.dry_run)
 
 
 if __name__ == "__main__":

@@ -2,23 +2,19 @@
 
     python benchmarks/planning.py
 
-Prints the median of five plans of each size, beside the time that the bare walk over ``named_parameters`` takes.
+Held against the time that a bare walk over ``named_parameters`` takes.
 """
 
 from __future__ import annotations
 
-import platform
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
+import paired
 import torch
 from torch import nn
 
 import lit_optim as lo
 
-ROUNDS = 5
 SIZES = (1_000, 10_000, 100_000)
 NUMEL = 7_000_000_000
 
@@ -71,31 +67,24 @@ def recipe(blocks: int) -> lo.Recipe:
     return lo.Recipe.from_config({"optimizer": optimizer, "rules": rules, "schedule": {"lr": cosine}})
 
 
-def timed(call: Callable[[], object]) -> float:
-    """The median of several calls, in seconds."""
-    seconds = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
 def main() -> None:
-    """Print the table."""
+    """Measure, print and append."""
+    given = paired.arguments(__doc__, 5)
     horizon = lo.Horizon(total_steps=100_000, steps_per_epoch=1_000)
-    print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads, median of {ROUNDS}\n")
-    print("| tensors | numbers | groups | bare walk, s | plan, s |")
-    print("|---|---|---|---|---|")
+    tables = []
     for size in SIZES:
         with torch.device("meta"):
             model = Shaped(size)
         written = recipe(len(model.blocks))
         plan = lo.make_plan(model, written, horizon)
-        walk = timed(lambda model=model: [*model.named_parameters()])
-        seconds = timed(lambda model=model, written=written: lo.make_plan(model, written, horizon))
+        takes = {
+            "bare walk": paired.timed(lambda model=model: [*model.named_parameters()]),
+            "plan": paired.timed(lambda model=model, written=written: lo.make_plan(model, written, horizon)),
+        }
         tensors = sum(len(group.parameters) for group in plan.groups)
-        print(f"| {tensors:,} | {plan.numel:,} | {len(plan.groups)} | {walk:.3f} | {seconds:.3f} |", flush=True)
+        what = f"{tensors:,} tensors, {plan.numel:,} numbers, {len(plan.groups)} groups"
+        tables.append(paired.rounds(takes, given.rounds).table("bare walk", "s", what))
+    paired.append("Planning", __doc__, "\n\n".join(tables), given.dry_run)
 
 
 if __name__ == "__main__":

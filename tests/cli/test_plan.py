@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +226,17 @@ def test_freezing_layer_decay_and_two_classes_are_said_on_the_command_line(lit_o
     assert plan.group("hidden").optimizer == "torch.optim.Muon"
     assert plan.group("hidden").hyperparameters["lr"] == 0.01
     assert plan.frozen_by == {"net.layer.4.bias": "probe"}
+
+
+@pytest.mark.slow
+def test_it_imports_what_lightning_and_hydra_do_and_little_else(tmp_path: Path) -> None:
+    code = (
+        "import sys, lightning.pytorch, hydra; others = lambda: {name.partition('.')[0] for name in sys.modules};"
+        "before = others(); from lit_optim.cli import main; assert main(['plan', 'data=digits']) == 0;"
+        "print(*sorted(others() - before - sys.stdlib_module_names), file=sys.stderr);"
+        "print('matplotlib.backends.backend_agg' in sys.modules, file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    packages, draws = ended.stderr.splitlines()
+    assert {*packages.split()} <= {"lit_optim", "tensorboard", "absl", "google"}  # absl and google are tensorboard's
+    assert draws == "False"
