@@ -34,7 +34,7 @@ class Cadence:
         """
         own = {name: steps for name, steps in each.items() if steps != EVERY}
         mistakes = [
-            Mistake(name, "no such quantity", name, tuple(names), nearest(name, names), "rename or remove it")
+            Mistake(name, "no such quantity", name, tuple(names), nearest(name, (*names, EVERY)), "rename or remove it")
             for name in each
             if name not in names
         ]

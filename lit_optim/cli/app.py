@@ -27,6 +27,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
 from lit_optim.cli.project import allowed_factories
 from lit_optim.cli.reporting import FULL_ERROR, report
+from lit_optim.cli.suggestions import arguments_of, homes_of, without_leftovers
 from lit_optim.cli.top_level import check_top_level
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
 from lit_optim.targets import allowing
@@ -112,7 +113,8 @@ def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
                 print("lit-optim: warning", *warnings, sep="\n", file=sys.stderr)
             return task(config)
         except LitOptimError as error:
-            report(error)
+            mended = without_leftovers(error.mistakes, arguments)
+            report(error if mended == error.mistakes else type(error)(*mended))
         except InterpolationResolutionError as error:
             report(ConfigError(_unresolved(error)))
         except SystemExit as stop:
@@ -221,17 +223,29 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
     given = next((argument for argument in arguments if argument.lstrip("+~").partition("=")[0] == key), None)
     if isinstance(cause, ValidationError):  # the key is there, and takes another kind of value
         return Mistake(key, _first_line(cause), given, remedy="correct the value")
-    try:
-        siblings = _names_beside(key, arguments)
-    except (HydraException, OmegaConfBaseException):
-        siblings = ()
     problem = "there is no such key or config group" if isinstance(error, ConfigCompositionException) else message
-    remedy = "correct the name" + (f"; +{key}=… adds a key that the config lacks" if "." in key else "")
-    return Mistake(key, problem, given, siblings, nearest(key.rpartition(".")[2], siblings), remedy)
+    try:
+        config = _config_without(key, arguments)
+    except (HydraException, OmegaConfBaseException):
+        return Mistake(key, problem, given, remedy="correct the name")
+    parent, _, name = key.rpartition(".")
+    if not parent:
+        homes = homes_of(name, config)
+        value = "…" if given is None else given.partition("=")[2]
+        remedy = f"write {homes[0]}={value}" if homes else "correct the name"
+        return Mistake(key, problem, given, (*config,), homes or nearest(name, config), remedy)
+    node: Any = config
+    for part in parent.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    siblings = tuple(map(str, node)) if isinstance(node, dict) else ()
+    known = tuple(dict.fromkeys([*siblings, *arguments_of(node)]))
+    adds = f"; +{key}=… adds a key that the config lacks" if name not in known else ""
+    remedy = f"write +{given or key}, since the config lacks this key" if name in known else f"correct the name{adds}"
+    return Mistake(key, problem, given, known, nearest(name, known), remedy)
 
 
-def _names_beside(key: str, arguments: Sequence[str]) -> tuple[str, ...]:
-    """The keys that stand where ``key`` was looked for, in the config of the other overrides."""
+def _config_without(key: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """The config of the other overrides, as plain containers."""
     others = [
         argument
         for argument in accept_new_keys(arguments)
@@ -240,8 +254,7 @@ def _names_beside(key: str, arguments: Sequence[str]) -> tuple[str, ...]:
     ]
     with hydra.initialize_config_module("lit_optim.conf", version_base="1.3"):
         config = hydra.compose(_HYDRA["config_name"], overrides=others)
-    parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
-    return tuple(map(str, parent)) if isinstance(parent, DictConfig) else ()
+    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
 
 
 def _unresolved(error: InterpolationResolutionError) -> Mistake:

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lit_optim.cli.suggestions import homes_of
 from lit_optim.errors import ConfigError, Mistake, nearest
 
 __all__ = ["check_top_level"]
@@ -69,8 +70,9 @@ def _unread(key: str, nodes: Mapping[str, Any], known: tuple[str, ...]) -> Mista
     for part in known:
         for name in nodes[part] if isinstance(nodes.get(part), Mapping) else ():
             below.setdefault(str(name), []).append(f"{part}.{name}")
-    near = tuple(full for name in nearest(key, below) for full in below[name])
-    return Mistake(key, problem, repr(nodes[key]), known, near, "correct the name or remove it")
+    near = (full for name in nearest(key, below) for full in below[name])
+    likely = tuple(dict.fromkeys([*homes_of(key, {part: nodes.get(part) for part in known}), *near]))
+    return Mistake(key, problem, repr(nodes[key]), known, likely, "correct the name or remove it")
 
 
 def _interpolated(node: Any) -> Iterator[str]:

@@ -31,7 +31,7 @@ def test_the_package_s_own_keys_are_those_of_its_config() -> None:
     ("typed", "near"),
     [
         ("+max_epochs=5", "trainer.max_epochs, trainer.max_steps"),
-        ("++lr=0.1", "schedule.lr, optimizer.lr"),
+        ("++lr=0.1", "optimizer.lr, schedule.lr"),
         ("+optimiser.lr=0.1", "optimizer, optimized_metric"),
         ("+sede=3", "seed, data.seed, schedule"),
     ],

@@ -106,6 +106,10 @@ class RunFiles(Callback):
                         mark_resume(logger, step)
                     self._show(logger, plan, picture)
             print(plan, flush=True)
+            if self._start_from is not None:
+                print(f"goes on from step {step:,}: {self._start_from.path}", flush=True)
+            elif self.folder.goes_on:
+                print("begins anew: it had not come to a checkpoint", flush=True)
             for change in changes:
                 print(f"changed since the checkpoint: {change}", flush=True)
         self.plan = plan
