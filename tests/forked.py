@@ -26,7 +26,8 @@ from tempfile import TemporaryFile
 MODULES = (  # what a run needs that torch and Lightning don't import by themselves
     "lit_optim.builder", "lit_optim.cli.assemble", "lit_optim.cli.failures", "lit_optim.cli.lr_find",
     "lit_optim.cli.ranks", "lit_optim.cli.resume", "lit_optim.data", "lit_optim.figure",
-    "lit_optim.integration.callbacks", "lit_optim.integration.fsdp", "lit_optim.integration.tensorboard", "lit_optim.models", "lit_optim.render",
+    "lit_optim.integration.callbacks", "lit_optim.integration.fsdp", "lit_optim.integration.tensorboard",
+    "lit_optim.models", "lit_optim.render",
     "matplotlib.backends.backend_agg", "sklearn.datasets", "torch.distributed.checkpoint",
     "torch.distributed.tensor.experimental", "torch.utils.tensorboard",
 )  # fmt: skip

@@ -9,33 +9,33 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from lit_optim.cli.job import Job, JobFolder
 from lit_optim.cli.project import allowed_factories
+from lit_optim.cli.rank_folder import RankFolder, Work
 from lit_optim.errors import LitOptimError
 from lit_optim.targets import allowing
 
 __all__ = ["main"]
 
 
-def main(folder: JobFolder, rank: int) -> int:
+def main(folder: RankFolder, rank: int) -> int:
     """Train one rank's share.
 
     Args:
-        folder: Holds the job.
+        folder: Holds the work.
         rank: Among those of this machine.
 
     Returns:
         As `lit_optim.cli.app.run_app`.
     """
     folder.end_with_it()
-    job = folder.job()
-    HydraConfig.instance().set_config(job.hydra)
+    work = folder.work()
+    HydraConfig.instance().set_config(work.hydra)
     home = Path(HydraConfig.get().runtime.cwd)
     if str(home) not in sys.path:
         sys.path.insert(0, str(home))  # where the user's own classes are found
     try:
         with allowing(*allowed_factories(home)):
-            _train(job, folder, rank)
+            _train(work, folder, rank)
     except SystemExit as stop:
         return 143 if type(stop) is not SystemExit else 1
     except BaseException as error:
@@ -45,12 +45,16 @@ def main(folder: JobFolder, rank: int) -> int:
     return 0
 
 
-def _train(job: Job, folder: JobFolder, rank: int) -> None:
+def _train(work: Work, folder: RankFolder, rank: int) -> None:
     from lit_optim.cli.train import train
     from lit_optim.integration.callbacks.stop_together import StopTogether
 
-    train(job.config, job.goes_on, job.overrides, StopTogether(folder.standings(), rank))
+    train(work.config, work.goes_on, work.overrides, StopTogether(folder.standings(), rank))
 
 
 if __name__ == "__main__":
-    sys.exit(main(JobFolder(Path(sys.argv[1])), int(os.environ["LOCAL_RANK"])))
+    code = main(RankFolder(Path(sys.argv[1])), int(os.environ["LOCAL_RANK"]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        os._exit(code)  # what would clean up after itself may wait for the others

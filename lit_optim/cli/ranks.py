@@ -6,19 +6,19 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lit_optim.cli.job import Job, JobFolder, Report
-from lit_optim.cli.supervision import Ended, supervise
-from lit_optim.errors import ConfigError, Mistake, RunError
+from lit_optim.cli.rank_folder import RankFolder, Report, Work
+from lit_optim.cli.supervision import Outcome, supervise
+from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Ranks", "Terminated"]
 
 _FOREVER = 1800.0  # seconds, as Lightning has it where the config says nothing
+_GO_ON = "mend the cause; if the run had begun, lit-optim resume FOLDER goes on from its last checkpoint"
 _LATE = ("timed out", "timeout")  # what torch says where nobody came
 
 
@@ -50,7 +51,6 @@ class Ranks:
         self.count = trainer.num_devices
         self.patience = patience
         environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]  # of parallel strategies
-        self.is_main_node = environment.node_rank() == 0
         self._environment = {
             "MASTER_ADDR": environment.main_address,
             "MASTER_PORT": str(environment.main_port),
@@ -96,10 +96,10 @@ class Ranks:
             Terminated: This process was told to end.
         """
         resolved = cast("DictConfig", OmegaConf.create(OmegaConf.to_container(config, resolve=True)))
-        job = Job(resolved, cast("DictConfig", HydraConfig.instance().cfg), folder.goes_on, overrides)
+        work = Work(resolved, cast("DictConfig", HydraConfig.instance().cfg), folder.goes_on, overrides)
         with TemporaryDirectory(prefix="lit-optim-") as path:
-            shared = JobFolder(Path(path))
-            standings = shared.open(job, self.count)
+            shared = RankFolder(Path(path))
+            standings = shared.open(work, self.count)
             sys.stdout.flush()
             sys.stderr.flush()
             processes: list[Popen[bytes]] = []
@@ -108,51 +108,55 @@ class Ranks:
                 for rank in range(self.count):
                     own = {**os.environ, **self._environment, "LOCAL_RANK": str(rank)}
                     processes.append(Popen(command, env=own, stdin=DEVNULL, process_group=0))
-                ended = supervise(processes, self.patience, lambda: standings.asked, standings.settle)
+                outcome = supervise(processes, self.patience, lambda: standings.asked, standings.settle)
             finally:
                 shared.close()
                 folder.writers |= {one.pid for one in processes}
-                self._settle(folder)
-            if ended.failed:
-                self._raise(ended, shared.reports(self.count), folder)
+                _note_crash(folder, "it was ended")
+            if outcome.terminated:
+                raise Terminated
+            if outcome.failed:
+                error = failure(outcome, shared.reports(self.count), self.patience)
+                _note_crash(folder, f"{type(error).__name__}: {error}")
+                raise error
         final = folder.read_metrics().get("final", {})
         return {tag: math.nan if value is None else value for tag, value in final.items()}
 
-    def _settle(self, folder: RunFolder) -> None:
-        """Nothing of the run is left that could say so: it is not running any more."""
-        metrics = folder.read_metrics()
-        if self.is_main_node and metrics.get("status") == "running":
-            folder.write_metrics({**metrics, "status": "crashed"})
 
-    def _raise(self, ended: Ended, reports: dict[int, Report], folder: RunFolder) -> NoReturn:
-        if ended.terminated:
-            raise Terminated
-        remedy = f"lit-optim resume {folder.path} goes on from its last checkpoint"
-        ended_by = {
-            rank: signal.Signals(-code).name
-            for rank, code in enumerate(ended.codes)
-            if code < 0 and rank not in ended.killed and rank not in reports
-        }
-        dead = [rank for rank, name in ended_by.items() if name != "SIGABRT"]  # which is how NCCL gives up waiting
-        if dead:
-            problem = f"rank {dead[0]} of {self.count} was ended by {ended_by[dead[0]]}, and so the others were"
-            hint = "; the system kills what takes too much memory" if ended_by[dead[0]] == "SIGKILL" else ""
-            raise RunError(Mistake("trainer.devices", problem + hint, remedy=remedy))
-        for rank, report in reports.items():
-            if report.error is not None:
-                raise report.error
-            last = report.traceback.strip().splitlines()[-1]
-            if ended.killed and any(word in last.lower() for word in _LATE):
-                self._raise_hung(ended.killed, rank, last, remedy)
-            print(f"lit-optim: rank {rank} of {self.count}\n{report.traceback}", file=sys.stderr)
-            raise RunError(Mistake("trainer.devices", f"rank {rank} of {self.count} failed: {last}", remedy=remedy))
-        if ended.killed:
-            self._raise_hung(ended.killed, None, None, remedy)
-        rank, code = next((rank, code) for rank, code in enumerate(ended.codes) if code)
-        raise RunError(Mistake("trainer.devices", f"rank {rank} of {self.count} ended with {code}", remedy=remedy))
+def _note_crash(folder: RunFolder, why: str) -> None:
+    """Let the folder say why the run is over; nothing that trains is left."""
+    metrics = folder.read_metrics()
+    if metrics.get("status") in ("running", "crashed"):
+        folder.write_metrics({**metrics, "status": "crashed", "error": why})
 
-    def _raise_hung(self, hung: Sequence[int], waiting: int | None, said: str | None, remedy: str) -> NoReturn:
-        which = ", ".join(f"rank {rank}" for rank in hung)
-        who = "the others" if waiting is None else f"rank {waiting}"
-        problem = f"{which} of {self.count} hung: {who} waited for {self.patience:g} seconds"
-        raise RunError(Mistake("trainer.timeout", problem, said, remedy=remedy))
+
+def failure(outcome: Outcome, reports: Mapping[int, Report], patience: float) -> LitOptimError:
+    """What was wrong first, of several things that follow from it.
+
+    Args:
+        outcome: How the ranks ended.
+        reports: What they said of it, the first one first.
+        patience: Seconds that they wait for each other.
+    """
+    count = len(outcome.codes)
+    for rank, code in enumerate(outcome.codes):
+        if code < 0 and rank not in outcome.killed and rank not in reports and -code != signal.SIGABRT:
+            hint = "; the system does that to what takes too much memory" if -code == signal.SIGKILL else ""
+            problem = f"it was ended by {signal.Signals(-code).name}, and the others with it{hint}"
+            return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=_GO_ON))
+    hung = ", ".join(map(str, outcome.killed))
+    for rank, report in reports.items():
+        if report.error is not None:
+            return report.error
+        last = report.traceback.strip().splitlines()[-1]
+        if hung and any(word in last.lower() for word in _LATE):
+            problem = f"rank {hung} of {count} hung: rank {rank} waited {patience:g} seconds"
+            return RunError(Mistake("trainer.timeout", problem, last, remedy=_GO_ON))
+        print(f"lit-optim: rank {rank} of {count}\n{report.traceback}", file=sys.stderr)
+        return RunError(Mistake(f"rank {rank} of {count}", f"it failed, and the others with it: {last}", remedy=_GO_ON))
+    if hung:  # NCCL ends a process that has waited too long, without a word to it
+        problem = f"rank {hung} of {count} hung: the others waited {patience:g} seconds"
+        return RunError(Mistake("trainer.timeout", problem, remedy=_GO_ON))
+    rank, code = next((rank, code) for rank, code in enumerate(outcome.codes) if code)
+    problem = f"it ended with {code} and without a word, and the others with it"
+    return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=_GO_ON))

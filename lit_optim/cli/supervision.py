@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
-__all__ = ["Ended", "Process", "supervise"]
+__all__ = ["Outcome", "Process", "supervise"]
 
 _LOOK = 0.05  # seconds from one look to the next
 _GRACE = 5.0  # seconds for the others to find out by themselves that one has failed, and to say so in their folder
@@ -31,7 +31,7 @@ class Process(Protocol):
 
 
 @dataclass(frozen=True)
-class Ended:
+class Outcome:
     """How they ended.
 
     Args:
@@ -52,7 +52,7 @@ class Ended:
 
 def supervise(
     processes: Sequence[Process], patience: float, asked: Callable[[], bool], stop: Callable[[], bool]
-) -> Ended:
+) -> Outcome:
     """Wait for all of them; whatever happens, none is left when this returns or raises.
 
     - One that fails, or is killed: the others get a few seconds to end by themselves.
@@ -80,7 +80,7 @@ def _watched(
     asked: Callable[[], bool],
     stop: Callable[[], bool],
     signals: Sequence[int],
-) -> Ended:
+) -> Outcome:
     deadline, terminated = inf, False
     while any(one.poll() is None for one in processes):
         now = time.monotonic()
@@ -100,7 +100,7 @@ def _watched(
     codes = [one.wait() for one in processes]
     if any(codes):
         _kill(processes)  # what they have started themselves
-    return Ended([one.wait() for one in processes], alive, terminated)
+    return Outcome([one.wait() for one in processes], alive, terminated)
 
 
 def _kill(processes: Sequence[Process]) -> None:

@@ -18,11 +18,11 @@ from omegaconf import DictConfig
 from lit_optim.errors import LitOptimError
 from lit_optim.integration.standings import Standings
 
-__all__ = ["Job", "JobFolder", "Report"]
+__all__ = ["RankFolder", "Report", "Work"]
 
 
 @dataclass(frozen=True)
-class Job:
+class Work:
     """What every rank trains, to the letter.
 
     Args:
@@ -53,7 +53,7 @@ class Report:
     traceback: str
 
 
-class JobFolder:
+class RankFolder:
     """The folder.
 
     Args:
@@ -63,9 +63,9 @@ class JobFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self, job: Job, ranks: int) -> Standings:
-        """Put the job and the ranks' standings into it; it is open as long as this process lives."""
-        (self.path / "job").write_bytes(pickle.dumps(job))
+    def open(self, work: Work, ranks: int) -> Standings:
+        """Put the work and the ranks' standings into it; it is open as long as this process lives."""
+        (self.path / "work").write_bytes(pickle.dumps(work))
         self._lock = (self.path / "open").open("w")  # released by the system, however this process ends
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         return Standings.create(self.path / "standings", ranks)
@@ -74,10 +74,10 @@ class JobFolder:
         """The folder may go."""
         self._lock.close()
 
-    def job(self) -> Job:
-        """The job."""
-        job: Job = pickle.loads((self.path / "job").read_bytes())
-        return job
+    def work(self) -> Work:
+        """The work."""
+        work: Work = pickle.loads((self.path / "work").read_bytes())
+        return work
 
     def standings(self) -> Standings:
         """The ranks' standings."""
