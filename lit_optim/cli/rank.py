@@ -6,8 +6,10 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from lit_optim.cli.project import allowed_factories
 from lit_optim.cli.rank_folder import RankFolder, Work
@@ -29,7 +31,8 @@ def main(folder: RankFolder, rank: int) -> int:
     """
     folder.end_with_it()
     work = folder.work()
-    HydraConfig.instance().set_config(work.hydra)
+    settings: Any = OmegaConf.create(work.hydra)
+    HydraConfig.instance().cfg = settings
     home = Path(HydraConfig.get().runtime.cwd)
     if str(home) not in sys.path:
         sys.path.insert(0, str(home))  # where the user's own classes are found
@@ -49,7 +52,7 @@ def _train(work: Work, folder: RankFolder, rank: int) -> None:
     from lit_optim.cli.train import train
     from lit_optim.integration.callbacks.stop_together import StopTogether
 
-    train(work.config, work.goes_on, work.overrides, StopTogether(folder.standings(), rank))
+    train(OmegaConf.create(work.config), work.goes_on, work.overrides, StopTogether(folder.standings(), rank))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from omegaconf import DictConfig
+from typing import Any
 
 from lit_optim.errors import LitOptimError
 from lit_optim.integration.standings import Standings
@@ -23,7 +22,7 @@ __all__ = ["RankFolder", "Report", "Work"]
 
 @dataclass(frozen=True)
 class Work:
-    """What every rank trains, to the letter.
+    """What every rank trains, to the letter, in plain containers.
 
     Args:
         config: Composed and resolved.
@@ -32,8 +31,8 @@ class Work:
         overrides: What made the config; Hydra's own if not given.
     """
 
-    config: DictConfig
-    hydra: DictConfig
+    config: dict[str, Any]
+    hydra: dict[str, Any]
     goes_on: bool
     overrides: Sequence[str] | None
 

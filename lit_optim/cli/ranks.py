@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -63,14 +63,19 @@ class Ranks:
         """Those of a config; None for a run in this process, or one whose processes something else starts.
 
         Raises:
-            ConfigError: A sweep that something else has started several times.
+            ConfigError: A sweep that something else has started several times, or processes that are forked.
         """
-        from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+        from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 
         from lit_optim.cli.assemble import timeout_of, trainer_of
 
         trainer = trainer_of(config, [], [])
         launcher = trainer.strategy.launcher
+        if isinstance(launcher, _MultiProcessingLauncher):
+            given = str(OmegaConf.select(config, "trainer.strategy"))
+            problem = "what its processes have measured does not come back to the run's folder"
+            remedy = "trainer.strategy=ddp starts them from here, for a single run and for a sweep"
+            raise ConfigError(Mistake("trainer.strategy", problem, given, remedy=remedy))
         if not isinstance(launcher, _SubprocessScriptLauncher):
             return None
         if not launcher.cluster_environment.creates_processes_externally:
@@ -95,8 +100,8 @@ class Ranks:
             LitOptimError: A refusal of any rank, or what ended one of them.
             Terminated: This process was told to end.
         """
-        resolved = cast("DictConfig", OmegaConf.create(OmegaConf.to_container(config, resolve=True)))
-        work = Work(resolved, cast("DictConfig", HydraConfig.instance().cfg), folder.goes_on, overrides)
+        work = Work(_plain(config, True), _plain(HydraConfig.instance().cfg, False), folder.goes_on, overrides)
+        before = folder.read_metrics()
         with TemporaryDirectory(prefix="lit-optim-") as path:
             shared = RankFolder(Path(path))
             standings = shared.open(work, self.count)
@@ -112,26 +117,30 @@ class Ranks:
             finally:
                 shared.close()
                 folder.writers |= {one.pid for one in processes}
-                _note_crash(folder, "it was ended")
+                _note_crash(folder, before, "it was ended")
             if outcome.terminated:
                 raise Terminated
             if outcome.failed:
                 error = failure(outcome, shared.reports(self.count), self.patience)
-                _note_crash(folder, f"{type(error).__name__}: {error}")
+                _note_crash(folder, before, f"{type(error).__name__}: {error}")
                 raise error
         final = folder.read_metrics().get("final", {})
         return {tag: math.nan if value is None else value for tag, value in final.items()}
 
 
-def _note_crash(folder: RunFolder, why: str) -> None:
-    """Let the folder say why the run is over; nothing that trains is left."""
+def _plain(config: Any, resolve: bool) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=resolve))
+
+
+def _note_crash(folder: RunFolder, before: Mapping[str, Any], why: str) -> None:
+    """Let the folder say why the run is over, if it has begun since ``before``; nothing that trains is left."""
     metrics = folder.read_metrics()
-    if metrics.get("status") in ("running", "crashed"):
+    if metrics != before and metrics["status"] in ("running", "crashed"):
         folder.write_metrics({**metrics, "status": "crashed", "error": why})
 
 
 def failure(outcome: Outcome, reports: Mapping[int, Report], patience: float) -> LitOptimError:
-    """What was wrong first, of several things that follow from it.
+    """What was wrong first, of several things that follow from it; prints the traceback of what is no refusal.
 
     Args:
         outcome: How the ranks ended.
@@ -147,6 +156,7 @@ def failure(outcome: Outcome, reports: Mapping[int, Report], patience: float) ->
     hung = ", ".join(map(str, outcome.killed))
     for rank, report in reports.items():
         if report.error is not None:
+            report.error.add_note(report.traceback)  # which the traceback of this process ends with, if it is wanted
             return report.error
         last = report.traceback.strip().splitlines()[-1]
         if hung and any(word in last.lower() for word in _LATE):

@@ -16,7 +16,7 @@ def named_strategy(name: str, timeout: timedelta) -> Any:
     """What a Trainer's ``strategy`` should be so that its processes wait no longer than this.
 
     Args:
-        name: As a Trainer takes it: ``ddp``, ``ddp_fork``, …
+        name: As a Trainer takes it: ``ddp``, ``ddp_find_unused_parameters_true``, …
         timeout: Of every operation that several processes take part in, their first meeting included.
 
     Returns:

@@ -4,12 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from lit_optim.cli.rank_folder import RankFolder, Work
 from lit_optim.errors import Mistake, PlanError
 
-WORK = Work(DictConfig({"seed": 1, "name": "a=b, 'c'"}), DictConfig({"hydra": {}}), True, ["seed=1"])
+WORK = Work({"seed": 1, "name": "a=b, 'c'"}, {"hydra": {}}, True, ["seed=1"])
 CHILD = """
 import sys, time
 from pathlib import Path

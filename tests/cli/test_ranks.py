@@ -179,6 +179,15 @@ def test_processes_that_something_else_starts_may_not_sweep(process: Any, tmp_pa
     assert not list(tmp_path.glob("runs/*/*/*/metrics.json"))
 
 
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn"])
+def test_processes_that_bring_nothing_back_are_refused(strategy: str, lit_optim_: Any, tmp_path: Path) -> None:
+    ended = lit_optim_(*TWO, f"trainer.strategy={strategy}")
+    assert ended.code == 1
+    assert "does not come back to the run's folder" in ended.err
+    assert "trainer.strategy=ddp" in ended.err
+    assert {path.name for path in tmp_path.iterdir()} == {"faults.py"}
+
+
 # --- one plan --------------------------------------------------------------------------------------------------------
 
 
@@ -205,17 +214,18 @@ def test_ranks_that_differ_are_stopped(data: str, said: str, process: Any, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "rank", "said"),
     [
-        ("SIGKILL", "rank 1 of 2: it was ended by SIGKILL"),
-        ("raises", "rank 1 of 2: it failed, and the others with it: ValueError: a rank's own"),
-        ("hangs", "rank 1 of 2 hung: rank 0 waited 2 seconds"),
+        ("SIGKILL", 0, "rank 0 of 2: it was ended by SIGKILL"),
+        ("SIGKILL", 1, "rank 1 of 2: it was ended by SIGKILL"),
+        ("raises", 1, "rank 1 of 2: it failed, and the others with it: ValueError: a rank's own"),
+        ("hangs", 1, "rank 1 of 2 hung: rank 0 waited 2 seconds"),
     ],
 )
 def test_a_rank_that_fails_ends_the_run_which_can_be_resumed(
-    how: str, said: str, process: Any, tmp_path: Path, whole: Path
+    how: str, rank: int, said: str, process: Any, tmp_path: Path, whole: Path
 ) -> None:
-    ended = process(*TWO, *fault(how), "trainer.timeout=2", "hydra.run.dir=cut")
+    ended = process(*TWO, *fault(how, rank=rank), "trainer.timeout=2", "hydra.run.dir=cut")
     assert ended.code == 1
     assert ended.err.count(said) == 1
     assert ended.err.count("lit-optim: RunError") == 1
