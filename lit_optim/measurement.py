@@ -127,7 +127,7 @@ class Measurement:
             if self._scale is not None and name in ("gradient", "clipped"):
                 values = values / self._scale.to(values)
             rows.append(values.square() if name in _NORMS else values)
-        stacked = torch.stack(rows) if rows else nothing[:0]
+        stacked = torch.stack(rows) if rows else nothing.new_empty(0, len(self.parameters))
         if self._world_size > 1:
             stacked = stacked * stacked.new_tensor([share_of_process(one, self._world_size) for one in self.parameters])
         return stacked.flatten()

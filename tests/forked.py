@@ -25,9 +25,9 @@ from tempfile import TemporaryFile
 
 MODULES = (  # what a run needs that torch and Lightning don't import by themselves
     "lit_optim.builder", "lit_optim.cli.assemble", "lit_optim.cli.failures", "lit_optim.cli.lr_find",
-    "lit_optim.cli.resume", "lit_optim.data", "lit_optim.figure", "lit_optim.integration.callbacks",
-    "lit_optim.integration.fsdp", "lit_optim.integration.tensorboard", "lit_optim.models", "lit_optim.render",
-    "matplotlib.backends.backend_agg", "torch.distributed.checkpoint",
+    "lit_optim.cli.ranks", "lit_optim.cli.resume", "lit_optim.data", "lit_optim.figure",
+    "lit_optim.integration.callbacks", "lit_optim.integration.fsdp", "lit_optim.integration.tensorboard",
+    "lit_optim.models", "lit_optim.render", "matplotlib.backends.backend_agg", "torch.distributed.checkpoint",
     "torch.distributed.tensor.experimental", "torch.utils.tensorboard",
 )  # fmt: skip
 _NUMBER = struct.Struct("q")
@@ -36,7 +36,7 @@ _NUMBER = struct.Struct("q")
 class Forked:
     """What ``python -m module …`` or ``python -c code …`` is, in a process of its own; of ``Popen``, what tests need.
 
-    The imports alone are shared with others: Lightning's own launcher gets its processes here as well.
+    The imports alone are shared with others: ranks get their processes here as well, and Lightning's own launcher.
     """
 
     def __init__(
@@ -48,10 +48,14 @@ class Forked:
         stderr: int = 2,
         *,
         server: str,
+        stdin: int = subprocess.DEVNULL,
+        process_group: int | None = None,
     ) -> None:
         assert command[0] == sys.executable
+        assert stdin == subprocess.DEVNULL
         asked = {
             "arguments": command[1:],
+            "leads": process_group == 0,
             "cwd": str(cwd or Path.cwd()),
             "env": {**(os.environ if env is None else env)},
         }
@@ -153,6 +157,8 @@ def serve(listener: socket.socket) -> list[str]:
         line.close()
     line.close()
     listener.close()
+    if asked["leads"]:
+        os.setpgid(0, 0)
     for own, handle in enumerate((os.open(os.devnull, os.O_RDONLY), *streams)):
         os.dup2(handle, own)
         os.close(handle)
@@ -178,6 +184,8 @@ if __name__ == "__main__":
 
     from lightning.pytorch.strategies.launchers import subprocess_script
 
+    from lit_optim.cli import ranks
+
     for module in MODULES:
         importlib.import_module(module)
     gc.collect()
@@ -185,7 +193,8 @@ if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as given:
         address = given.getsockname()
         own = serve(given)
-    subprocess_script.subprocess = types.SimpleNamespace(Popen=functools.partial(Forked, server=address))  # type: ignore[attr-defined]
+    ranks.Popen = functools.partial(Forked, server=address)  # type: ignore[assignment, misc]
+    subprocess_script.subprocess = types.SimpleNamespace(Popen=ranks.Popen)  # type: ignore[attr-defined]
     try:
         become(*own)
     except SystemExit as stop:

@@ -142,3 +142,10 @@ def test_a_step_that_did_not_happen_leaves_its_part_out() -> None:
     assert {quantity for quantity, groups in seen.groups.items() if groups} == {
         "grad_norm", "param_norm", "zero_grads", "nonfinite_grads",
     }  # fmt: skip
+
+
+def test_nothing_to_measure_is_nothing_on_each_of_several_processes() -> None:
+    one = Measurement(SGD([with_gradient([1.0], [1.0])], lr=0.1), ["a"], (), world_size=2)
+    one.before()
+    assert one.vector().tolist() == []
+    assert one.size == 0

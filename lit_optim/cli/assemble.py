@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -14,14 +15,16 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from lit_optim.cli.whole_numbers import whole_number_mistakes
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RecipeError, nearest
+from lit_optim.hyperparameters import is_number
 from lit_optim.integration.classifier import LitClassifier
 from lit_optim.integration.module import attach
+from lit_optim.integration.timeouts import named_strategy, takes_timeout
 from lit_optim.lr_scaling import SIZE, WAY
 from lit_optim.monitors import never_logged
 from lit_optim.recipe import Recipe
@@ -36,9 +39,11 @@ __all__ = [
     "module_of",
     "read_recipe",
     "seed_of",
+    "timeout_of",
     "trainer_of",
 ]
 
+_LONGEST = 1e9  # seconds, which is 32 years; a timedelta ends later
 _ON_CHANGE = ("config", "error")
 _INSIDE_TRAINER = (Strategy, Precision, Profiler, Accelerator, ClusterEnvironment, CheckpointIO, LayerSync)
 
@@ -157,7 +162,11 @@ def loggers_of(config: DictConfig) -> list[Logger]:
 def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Trainer:
     """The Trainer; ``trainer.callbacks`` and ``trainer.logger`` are config groups of their own."""
     node = _node(config, "trainer")
-    more = {"callbacks": list(callbacks), "logger": list(loggers) or False}
+    timeout = timeout_of(config)
+    node.pop("timeout", None)
+    if timeout is not None:
+        node["strategy"] = _with_timeout(node.get("strategy", "auto"), timeout)
+    more: dict[str, Any] = {"callbacks": list(callbacks), "logger": list(loggers) or False}
     if not any("checkpoint" in type(callback).__name__.lower() for callback in callbacks):
         more["enable_checkpointing"] = False
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):
@@ -170,7 +179,33 @@ def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Seque
         if not any(absent):
             raise
         raise ConfigError(*(replace(mistake, remedy=here) for mistake in error.mistakes)) from error
+    if timeout is not None and node["strategy"] == "auto" and type(trainer.strategy) is DDPStrategy:
+        more["strategy"] = named_strategy("ddp", timeout)  # which is what several devices come to
+        trainer = instantiate(node, (Trainer,), "trainer", _INSIDE_TRAINER, **more)
     return trainer
+
+
+def timeout_of(config: DictConfig) -> timedelta | None:
+    """How long the processes of a run wait for each other; None where the config leaves it to Lightning."""
+    seconds = _node(config, "trainer").get("timeout")
+    if seconds is None:
+        return None
+    if not is_number(seconds) or not 0 < seconds < _LONGEST:
+        allowed, remedy = ("a number of seconds above 0",), "for example trainer.timeout=600"
+        raise ConfigError(Mistake("trainer.timeout", "nobody can wait so long", repr(seconds), allowed, remedy=remedy))
+    return timedelta(seconds=seconds)
+
+
+def _with_timeout(strategy: Any, timeout: timedelta) -> Any:
+    """What a config says of the strategy, told how long to wait where it says nothing of that itself."""
+    if isinstance(strategy, str):
+        return named_strategy(strategy, timeout)
+    if not isinstance(strategy, Mapping) or "_target_" not in strategy:
+        return strategy
+    own = strategy.get("timeout", timeout)
+    if not takes_timeout(callee_of(strategy, _INSIDE_TRAINER, "trainer.strategy")):
+        return strategy
+    return {**strategy, "timeout": timedelta(seconds=own) if is_number(own) else own}
 
 
 def _instantiated(

@@ -54,9 +54,6 @@ def run(arguments: Sequence[str]) -> int:
     if before.directory.is_dir() and before.directory != Path.cwd():
         print(f"in {before.directory}, where the run was started", file=sys.stderr)
         os.chdir(before.directory)
-    sys.argv = [
-        str(before.folder) if one == folders[0] else one for one in sys.argv
-    ]  # Lightning starts processes by it
     overrides = _merged(before.overrides, accept_new_keys(rest))
     quoted = str(before.folder).replace("\\", "\\\\").replace('"', '\\"')
     own = (f'hydra.run.dir="{quoted}"', "hydra.output_subdir=null", "hydra.mode=RUN")

@@ -20,7 +20,9 @@ from lit_optim.lr_scaling import SIZE, WAY
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+    from lit_optim.cli.ranks import Ranks
     from lit_optim.integration.callbacks import RunFiles
+    from lit_optim.integration.callbacks.stop_together import StopTogether
     from lit_optim.integration.checkpoint import Checkpoint
 
 __all__ = ["run"]
@@ -33,13 +35,19 @@ def run(arguments: Sequence[str]) -> int:
     return run_app(arguments, train, extra=("hydra.output_subdir=null",))  # .hydra/ is written once the run is sound
 
 
-def train(config: DictConfig, goes_on: bool = False, overrides: Sequence[str] | None = None) -> float | None:
+def train(
+    config: DictConfig,
+    goes_on: bool = False,
+    overrides: Sequence[str] | None = None,
+    rank: StopTogether | None = None,
+) -> float | None:
     """One run; returns ``optimized_metric``.
 
     Args:
         config: What to train.
         goes_on: Whether Hydra's output folder holds the run already; it goes on from its last checkpoint.
         overrides: What made the config, for ``.hydra/``; Hydra's own if not given.
+        rank: Of a process that `lit_optim.cli.ranks` has started as one of several: what has them stop together.
     """
     from lit_optim.cli.assemble import (
         callbacks_of,
@@ -54,6 +62,7 @@ def train(config: DictConfig, goes_on: bool = False, overrides: Sequence[str] | 
     )
     from lit_optim.cli.failures import translated
     from lit_optim.cli.quiet import quiet
+    from lit_optim.cli.ranks import Ranks
     from lit_optim.integration.callbacks import RunFiles
     from lit_optim.integration.run_folder import LAST, RunFolder
     from lit_optim.state_types import trust
@@ -62,6 +71,7 @@ def train(config: DictConfig, goes_on: bool = False, overrides: Sequence[str] | 
     output = Path(HydraConfig.get().runtime.output_dir)
     folder = RunFolder(output, NewFolders.of(output), goes_on)
     files: RunFiles | None = None
+    ranks: Ranks | None = None
     try:
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
             folder.check_free()
@@ -70,19 +80,23 @@ def train(config: DictConfig, goes_on: bool = False, overrides: Sequence[str] | 
             look(config)  # which tells these, and whatever else is wrong
         check_top(config)
         seed_of(config)
+        ranks = None if rank is not None else Ranks.of(config)
+        if ranks is not None:
+            folder.release()  # rank 0 will hold it
+            return _objective(config, ranks.train(config, folder, overrides))
         data = data_of(config)
         module = module_of(config, data, recipe)
         check_monitors(config, module)
         trust(recipe)
         checkpoint = _starting_point(config, module, output / LAST if goes_on else None)
         files = RunFiles(folder, _settings(config, overrides), _hparams(config), checkpoint, config.resume.on_change)
-        trainer = trainer_of(config, [*callbacks_of(config), files], loggers_of(config))
-        _check_sweep(trainer)
+        own = [files] if rank is None else [files, rank]
+        trainer = trainer_of(config, [*callbacks_of(config), *own], loggers_of(config))
         start_from = None if checkpoint is None else checkpoint.path
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
         best = _test(config, trainer, module, data)
     except BaseException as error:
-        started = files is not None and files.has_started
+        started = bool(folder.read_metrics()) if ranks is not None else files is not None and files.has_started
         if not started:
             folder.withdraw()
         told = translated(error, output, started)
@@ -123,19 +137,6 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
         return {name: leaf for key, item in node.items() for name, leaf in _flat(item, f"{prefix}{key}.").items()}
     name = prefix.removesuffix(".")
     return {name: node if node is None or isinstance(node, (bool, int, float, str)) else str(node)}
-
-
-def _check_sweep(trainer: Trainer) -> None:
-    """Refuse what would train different recipes side by side: each started process would run the sweep."""
-    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-
-    if HydraConfig.get().mode != RunMode.MULTIRUN or not isinstance(
-        trainer.strategy.launcher, _SubprocessScriptLauncher
-    ):
-        return
-    remedy = "start the jobs one by one, without -m, or use trainer.strategy=ddp_fork"
-    problem = "every process of this strategy would start the whole sweep again"
-    raise ConfigError(Mistake("trainer.strategy", problem, given=type(trainer.strategy).__name__, remedy=remedy))
 
 
 def _starting_point(config: DictConfig, module: LightningModule, last: Path | None) -> Checkpoint | None:

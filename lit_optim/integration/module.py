@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.distributed
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -17,7 +16,7 @@ from torch.optim import Optimizer
 
 from lit_optim.builder import build, needs_in
 from lit_optim.durations import Horizon
-from lit_optim.errors import Mistake, PlanError
+from lit_optim.integration.agreement import agreed
 from lit_optim.integration.backward import keep_graph
 from lit_optim.integration.callbacks.accumulation import AccumulateByEpoch
 from lit_optim.integration.callbacks.clipping import ClipGroups
@@ -77,14 +76,15 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
 
     Raises:
         RecipeError: The recipe's structure is wrong.
-        PlanError: It doesn't fit this model or this run, or the processes of the run made different plans.
+        PlanError: It doesn't fit this model or this run, or the processes of the run made different plans or
+            were seeded differently.
     """
     recipe = _recipe(recipe)
     check_loop(module, recipe)
     trust(recipe)  # once more, for who has no `prepare`: what is saved from here on can be loaded
     _make_resumable(module).on_asking()
-    plan = warned_of_time(make_plan(module, recipe, fitting_horizon(module.trainer)), module.trainer)
-    _check_same_everywhere(plan.hash)
+    horizon = fitting_horizon(module.trainer)
+    plan = warned_of_time(agreed(lambda: make_plan(module, recipe, horizon)), module.trainer)
     check_needs(module.trainer, plan, needs_in(plan))
     late = _frozen_too_late(module, plan)
     optimizer, scheduler = build(module, plan)
@@ -209,15 +209,3 @@ def _setup(module: LightningModule, recipe: Recipe, stage: str) -> None:
 
 def _recipe(recipe: RecipeLike) -> Recipe:
     return recipe if isinstance(recipe, Recipe) else Recipe.from_config(recipe)
-
-
-def _check_same_everywhere(plan_hash: str) -> None:
-    """Every process of a run gathers every plan's hash, so that all of them stop where two differ."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return
-    hashes: list[str | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(hashes, plan_hash)
-    if len(set(hashes)) > 1:
-        each = ", ".join(f"rank {rank}: {one}" for rank, one in enumerate(hashes))
-        remedy = "start every process with the same overrides and the same data"
-        raise PlanError(Mistake("plan", "the processes of this run made different plans", given=each, remedy=remedy))

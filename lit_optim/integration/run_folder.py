@@ -27,11 +27,15 @@ class RunFolder:
         path: The folder; made by `claim` if it isn't there.
         new: Folders that this launch made (the run's own, perhaps some above it), which `withdraw` may remove.
         goes_on: Whether it already holds the run, which goes on in it.
+
+    Attributes:
+        writers: The processes that write into it for this launch.
     """
 
     def __init__(self, path: Path, new: Iterable[Path] = (), goes_on: bool = False) -> None:
         self.path = path
         self.goes_on = goes_on
+        self.writers = {os.getpid()}
         self._lock: weakref.finalize[..., RunFolder] | None = None
         self._events = {*path.glob(_EVENTS)}
         self._new = {folder.absolute() for folder in new}
@@ -139,8 +143,8 @@ class RunFolder:
     def withdraw(self) -> None:
         """Remove what this launch wrote, and the folders that it made as far as nothing else is in them."""
         self.release()
-        mine = f"{_EVENTS}.{os.getpid()}.*"  # which Lightning opens early
-        events = [path for path in self.path.glob(mine) if path not in self._events]
+        mine = [f"{_EVENTS}.{pid}.*" for pid in self.writers]  # which Lightning opens early
+        events = [path for name in mine for path in self.path.glob(name) if path not in self._events]
         if self.goes_on:
             for path in events:
                 path.unlink(missing_ok=True)

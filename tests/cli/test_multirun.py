@@ -78,15 +78,6 @@ def test_a_sweep_that_is_refused_throughout_leaves_nothing(lit_optim_: Any, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_processes_that_would_each_sweep_again_are_refused(lit_optim_: Any, tmp_path: Path) -> None:
-    ended = lit_optim_("train", *TINY, "trainer=ddp_cpu", "-m", "seed=1,2")
-    assert ended.code == 1
-    assert "trainer.strategy: every process of this strategy would start the whole sweep again" in ended.err
-    assert "without -m" in ended.err
-    assert "Traceback" not in ended.err
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_two_sweeps_have_folders_of_their_own(lit_optim_: Any, tmp_path: Path) -> None:
     for _ in range(2):
         assert lit_optim_("train", *TINY, "-m", "seed=1", "callbacks=none", "logger=none").code == 0

@@ -170,19 +170,6 @@ def test_a_recipe_may_be_the_path_of_a_file(tmp_path: Path) -> None:
     assert same(module, same_in_python)
 
 
-def test_processes_with_different_plans_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    def other_rank(hashes: list[str], mine: str) -> None:
-        hashes[:] = [mine, "another"]
-
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "all_gather_object", other_rank)
-    from lit_optim.integration.module import _check_same_everywhere
-
-    with pytest.raises(lo.PlanError, match="rank 0: mine, rank 1: another"):
-        _check_same_everywhere("mine")
-
-
 # --- the same as a loop written by hand ------------------------------------------------------------------------------
 
 

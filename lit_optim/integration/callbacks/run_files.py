@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lit_optim.integration.callbacks.stop_together import StopTogether, is_between_steps
 from lit_optim.integration.checkpoint import Checkpoint
 from lit_optim.integration.dashboard import BEST, layout
 from lit_optim.integration.run_folder import LAST, RunFolder
@@ -147,7 +148,7 @@ class RunFiles(Callback):
             for logger in trainer.loggers:
                 if isinstance(logger, RunLogger):
                     logger.log_end(succeeded=False)
-        if isinstance(exception, SIGTERMException) and trainer.world_size == 1 and _saves_last(trainer):
+        if isinstance(exception, SIGTERMException) and _stands_still(trainer) and _saves_last(trainer):
             trainer.save_checkpoint(self.folder.path / LAST)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -213,10 +214,14 @@ def skipped_steps(trainer: Trainer) -> int:
 
 def _saves_last(trainer: Trainer) -> bool:
     """Whether the run keeps its last checkpoint, and stands where no gradients wait for their step."""
-    batches = trainer.fit_loop.epoch_loop.batch_progress
-    between = batches.is_last_batch or batches.current.ready % trainer.accumulate_grad_batches == 0
     savers = (saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint))
-    return between and any(saver.filename == Path(LAST).stem for saver in savers)
+    return is_between_steps(trainer) and any(saver.filename == Path(LAST).stem for saver in savers)
+
+
+def _stands_still(trainer: Trainer) -> bool:
+    """Whether every process of the run is at the same place, so that they can save together."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return trainer.world_size == 1 or any(isinstance(one, StopTogether) and one.has_stopped for one in callbacks)
 
 
 def _as_code(text: str) -> str:

@@ -1,0 +1,107 @@
+"""What the ranks of a run and the process that has started them have between them: a folder of a few small files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lit_optim.errors import LitOptimError
+from lit_optim.integration.standings import Standings
+
+__all__ = ["RankFolder", "Report", "Work"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every rank trains, to the letter, in plain containers.
+
+    Args:
+        config: Composed and resolved.
+        hydra: Hydra's own settings.
+        goes_on: Whether the run's folder holds it already.
+        overrides: What made the config; Hydra's own if not given.
+    """
+
+    config: dict[str, Any]
+    hydra: dict[str, Any]
+    goes_on: bool
+    overrides: Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Why a rank has failed.
+
+    Args:
+        at: When it found out, by a clock that all processes of a machine share.
+        error: A refusal.
+        traceback: Of anything else.
+    """
+
+    at: float
+    error: LitOptimError | None
+    traceback: str
+
+
+class RankFolder:
+    """The folder.
+
+    Args:
+        path: The folder, which nobody else can read or write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, work: Work, ranks: int) -> Standings:
+        """Put the work and the ranks' standings into it; it is open as long as this process lives."""
+        (self.path / "work").write_bytes(pickle.dumps(work))
+        self._lock = (self.path / "open").open("w")  # released by the system, however this process ends
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return Standings.create(self.path / "standings", ranks)
+
+    def close(self) -> None:
+        """The folder may go."""
+        self._lock.close()
+
+    def work(self) -> Work:
+        """The work."""
+        work: Work = pickle.loads((self.path / "work").read_bytes())
+        return work
+
+    def standings(self) -> Standings:
+        """The ranks' standings."""
+        return Standings(self.path / "standings")
+
+    def end_with_it(self) -> None:
+        """End this process, and what it has started, as soon as the folder is open no more."""
+        lock = (self.path / "open").open("r")
+
+        def wait() -> None:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            os.killpg(0, signal.SIGKILL)
+
+        threading.Thread(target=wait, daemon=True, name="end-with-parent").start()
+
+    def report(self, rank: int, error: LitOptimError | None, traceback: str) -> None:
+        """Say why a rank has failed."""
+        partial = self.path / f"report.{rank}.tmp"
+        partial.write_bytes(pickle.dumps(Report(time.monotonic(), error, traceback)))
+        partial.replace(self.path / f"report.{rank}")
+
+    def reports(self, ranks: int) -> dict[int, Report]:
+        """What the ranks have said, the first one first."""
+        said: dict[int, Report] = {}
+        for rank in range(ranks):
+            with contextlib.suppress(FileNotFoundError):
+                said[rank] = pickle.loads((self.path / f"report.{rank}").read_bytes())
+        return dict(sorted(said.items(), key=lambda one: one[1].at))

@@ -1,0 +1,172 @@
+"""Runs of several processes: each rank is started with the very config of this job, watched, and ended with it."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from lit_optim.cli.rank_folder import RankFolder, Report, Work
+from lit_optim.cli.supervision import Outcome, supervise
+from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from lit_optim.integration.run_folder import RunFolder
+
+__all__ = ["Ranks", "Terminated"]
+
+_FOREVER = 1800.0  # seconds, as Lightning has it where the config says nothing
+_GO_ON = "mend the cause; if the run had begun, lit-optim resume FOLDER goes on from its last checkpoint"
+_LATE = ("timed out", "timeout")  # what torch says where nobody came
+
+
+class Terminated(SystemExit):
+    """A run that was told to end."""
+
+
+class Ranks:
+    """The processes that a Trainer wants beside each other on this machine.
+
+    They are started by this process, which is none of them: Lightning's own way, in which the first starts the others
+    by the command line that it was started with, would have each run a whole sweep, and a rank that dies end it.
+
+    Args:
+        trainer: Not yet used.
+        patience: Seconds that they wait for each other.
+    """
+
+    def __init__(self, trainer: Trainer, patience: float) -> None:
+        self.count = trainer.num_devices
+        self.patience = patience
+        environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]  # of parallel strategies
+        self._environment = {
+            "MASTER_ADDR": environment.main_address,
+            "MASTER_PORT": str(environment.main_port),
+            "NODE_RANK": str(environment.node_rank()),
+            "WORLD_SIZE": str(self.count * trainer.num_nodes),
+        }
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Ranks | None:
+        """Those of a config; None for a run in this process, or one whose processes something else starts.
+
+        Raises:
+            ConfigError: A sweep that something else has started several times, or processes that are forked.
+        """
+        from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
+
+        from lit_optim.cli.assemble import timeout_of, trainer_of
+
+        trainer = trainer_of(config, [], [])
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _MultiProcessingLauncher):
+            given = str(OmegaConf.select(config, "trainer.strategy"))
+            problem = "what its processes have measured does not come back to the run's folder"
+            remedy = "trainer.strategy=ddp starts them from here, for a single run and for a sweep"
+            raise ConfigError(Mistake("trainer.strategy", problem, given, remedy=remedy))
+        if not isinstance(launcher, _SubprocessScriptLauncher):
+            return None
+        if not launcher.cluster_environment.creates_processes_externally:
+            timeout = timeout_of(config)
+            return cls(trainer, _FOREVER if timeout is None else timeout.total_seconds())
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            name = type(launcher.cluster_environment).__name__
+            problem = f"every process that was started from outside ({name}) would run the whole sweep"
+            remedy = "start one process, which starts those of each job itself; or start the jobs one by one"
+            raise ConfigError(Mistake("--multirun", problem, remedy=remedy))
+        return None
+
+    def train(self, config: DictConfig, folder: RunFolder, overrides: Sequence[str] | None) -> dict[str, float]:
+        """Train; returns the run's last metrics.
+
+        Args:
+            config: Of the job.
+            folder: The run's, checked and not held.
+            overrides: What made the config; Hydra's own if not given.
+
+        Raises:
+            LitOptimError: A refusal of any rank, or what ended one of them.
+            Terminated: This process was told to end.
+        """
+        work = Work(_plain(config, True), _plain(HydraConfig.instance().cfg, False), folder.goes_on, overrides)
+        before = folder.read_metrics()
+        with TemporaryDirectory(prefix="lit-optim-") as path:
+            shared = RankFolder(Path(path))
+            standings = shared.open(work, self.count)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            processes: list[Popen[bytes]] = []
+            try:
+                command = [sys.executable, "-m", "lit_optim.cli.rank", path]
+                for rank in range(self.count):
+                    own = {**os.environ, **self._environment, "LOCAL_RANK": str(rank)}
+                    processes.append(Popen(command, env=own, stdin=DEVNULL, process_group=0))
+                outcome = supervise(processes, self.patience, lambda: standings.asked, standings.settle)
+            finally:
+                shared.close()
+                folder.writers |= {one.pid for one in processes}
+                _note_crash(folder, before, "it was ended")
+            if outcome.terminated:
+                raise Terminated
+            if outcome.failed:
+                error = failure(outcome, shared.reports(self.count), self.patience)
+                _note_crash(folder, before, f"{type(error).__name__}: {error}")
+                raise error
+        final = folder.read_metrics().get("final", {})
+        return {tag: math.nan if value is None else value for tag, value in final.items()}
+
+
+def _plain(config: Any, resolve: bool) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=resolve))
+
+
+def _note_crash(folder: RunFolder, before: Mapping[str, Any], why: str) -> None:
+    """Let the folder say why the run is over, if it has begun since ``before``; nothing that trains is left."""
+    metrics = folder.read_metrics()
+    if metrics != before and metrics["status"] in ("running", "crashed"):
+        folder.write_metrics({**metrics, "status": "crashed", "error": why})
+
+
+def failure(outcome: Outcome, reports: Mapping[int, Report], patience: float) -> LitOptimError:
+    """What was wrong first, of several things that follow from it; prints the traceback of what is no refusal.
+
+    Args:
+        outcome: How the ranks ended.
+        reports: What they said of it, the first one first.
+        patience: Seconds that they wait for each other.
+    """
+    count = len(outcome.codes)
+    for rank, code in enumerate(outcome.codes):
+        if code < 0 and rank not in outcome.killed and rank not in reports and -code != signal.SIGABRT:
+            hint = "; the system does that to what takes too much memory" if -code == signal.SIGKILL else ""
+            problem = f"it was ended by {signal.Signals(-code).name}, and the others with it{hint}"
+            return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=_GO_ON))
+    hung = ", ".join(map(str, outcome.killed))
+    for rank, report in reports.items():
+        if report.error is not None:
+            report.error.add_note(report.traceback)  # which the traceback of this process ends with, if it is wanted
+            return report.error
+        last = report.traceback.strip().splitlines()[-1]
+        if hung and any(word in last.lower() for word in _LATE):
+            problem = f"rank {hung} of {count} hung: rank {rank} waited {patience:g} seconds"
+            return RunError(Mistake("trainer.timeout", problem, last, remedy=_GO_ON))
+        print(f"lit-optim: rank {rank} of {count}\n{report.traceback}", file=sys.stderr)
+        return RunError(Mistake(f"rank {rank} of {count}", f"it failed, and the others with it: {last}", remedy=_GO_ON))
+    if hung:  # NCCL ends a process that has waited too long, without a word to it
+        problem = f"rank {hung} of {count} hung: the others waited {patience:g} seconds"
+        return RunError(Mistake("trainer.timeout", problem, remedy=_GO_ON))
+    rank, code = next((rank, code) for rank, code in enumerate(outcome.codes) if code)
+    problem = f"it ended with {code} and without a word, and the others with it"
+    return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=_GO_ON))

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from lit_optim.cli.assemble import trainer_of
+from lit_optim.errors import ConfigError
+
+QUIET = {"_target_": "lightning.pytorch.Trainer", "accelerator": "cpu", "enable_model_summary": False}
+FSDP = {"_target_": "lit_optim.integration.fsdp.FullyShardedStrategy"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "seconds"),
+    [("ddp", 90), ("ddp_spawn", 90), ("auto", 90), (FSDP, 90), ({**FSDP, "timeout": 5}, 5)],
+)
+def test_the_processes_of_a_run_wait_as_long_as_the_config_says(strategy: Any, seconds: float) -> None:
+    trainer = trainer_of(
+        OmegaConf.create({"trainer": {**QUIET, "devices": 2, "strategy": strategy, "timeout": 90}}), [], []
+    )
+    assert trainer.strategy._timeout == timedelta(seconds=seconds)
+
+
+def test_without_a_timeout_it_is_lightnings() -> None:
+    trainer = trainer_of(
+        OmegaConf.create({"trainer": {**QUIET, "devices": 2, "strategy": "ddp", "timeout": None}}), [], []
+    )
+    assert trainer.strategy._timeout == timedelta(minutes=30)
+
+
+def test_one_process_waits_for_nobody() -> None:
+    trainer = trainer_of(OmegaConf.create({"trainer": {**QUIET, "devices": 1, "timeout": 90}}), [], [])
+    assert not hasattr(trainer.strategy, "_timeout")
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "10s", True, float("nan"), float("inf"), 1e12])
+def test_what_is_no_time_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.timeout") as refusal:
+        trainer_of(OmegaConf.create({"trainer": {**QUIET, "timeout": wrong}}), [], [])
+    assert refusal.value.mistakes[0].allowed == ("a number of seconds above 0",)

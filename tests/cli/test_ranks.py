@@ -1,0 +1,340 @@
+"""Two gloo ranks: in sweeps, with plans that differ, and when one of them fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from forked import Forked, Server
+from nested import identical
+from omegaconf import OmegaConf
+
+from lit_optim.cli.rank_folder import Report
+from lit_optim.cli.ranks import failure
+from lit_optim.cli.supervision import Outcome
+from lit_optim.errors import PlanError
+
+TWO = ("train", "trainer=ddp_cpu", "data=digits", "data.batch_size=64", "model.hidden_dims=[8]", "test=false",
+       "trainer.max_epochs=3", "trainer.limit_train_batches=8", "trainer.limit_val_batches=1")  # fmt: skip
+FAULTS = """
+import os, signal, time
+from lightning.pytorch import Callback, seed_everything
+from lit_optim.data import Digits
+
+class Fault(Callback):
+    def __init__(self, how, rank=1, at=12, pause=0.0, only=""):
+        self.how, self.rank, self.at, self.pause, self.only = how, rank, at, pause, only
+
+    def on_train_batch_start(self, trainer, module, *args):
+        open(f"alive.{os.getpid()}", "w").close()
+        time.sleep(self.pause)
+        here = trainer.global_rank == self.rank and trainer.global_step == self.at
+        if not here or self.only not in str(trainer.default_root_dir) + str(trainer.callbacks[-1].dirpath):
+            return
+        if self.how == "raises":
+            raise ValueError("a rank's own")
+        if self.how == "hangs":
+            time.sleep(1000)
+        if self.how in ("SIGKILL", "SIGTERM"):
+            os.kill(os.getpid(), getattr(signal, self.how))
+
+class OtherData(Digits):
+    def train_dataloader(self):
+        loader = super().train_dataloader()
+        if os.environ.get("LOCAL_RANK") == "1":
+            loader.batch_size //= 2
+        return loader
+
+class OtherSeed(Digits):
+    def __init__(self, **more):
+        super().__init__(**more)
+        if os.environ.get("LOCAL_RANK") == "1":
+            seed_everything(7, verbose=False)
+
+class Slow(Digits):
+    def setup(self, stage):
+        open(f"alive.{os.getpid()}", "w").close()
+        time.sleep(1000)
+
+class NoData(Digits):
+    def __init__(self, **more):
+        super().__init__(**more)
+        if os.environ.get("LOCAL_RANK") == "1":
+            self.load("of this rank alone")
+"""
+
+
+def fault(how: str, **more: Any) -> list[str]:
+    return [
+        f"+callbacks.fault.{name}={value}" for name, value in {"_target_": "faults.Fault", "how": how, **more}.items()
+    ]
+
+
+def state(run: Path) -> dict[str, Any]:
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return {part: content[part] for part in ("state_dict", "optimizer_states", "lr_schedulers", "loops")}
+
+
+def metrics(run: Path) -> dict[str, Any]:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def of_ranks(folder: Path) -> list[int]:
+    return [int(path.suffix[1:]) for path in folder.glob("alive.*")]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    bound = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < bound
+        time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def faults(tmp_path: Path) -> None:
+    (tmp_path / "faults.py").write_text(FAULTS)
+
+
+@pytest.fixture(scope="module")
+def whole(forked: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks come to that nothing befalls."""
+    folder = tmp_path_factory.mktemp("whole")
+    forked.run("-m", "lit_optim", *TWO, "hydra.run.dir=run", cwd=folder).check_returncode()
+    return folder / "run"
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def sweep_of(folder: Path) -> Path:
+    [sweep] = (folder / "runs" / "default").iterdir()
+    return sweep
+
+
+@pytest.mark.slow
+def test_a_grid_starts_the_ranks_of_each_job_with_its_own_settings(process: Any, tmp_path: Path, whole: Path) -> None:
+    ended = process(*TWO, "-m", "seed=42,7", 'name="a name"', *fault("none"))
+    assert ended.code == 0, ended.err
+    [sweep] = (tmp_path / "runs" / "a name").iterdir()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a name"]
+    runs = [sweep / "0", sweep / "1"]
+    assert [OmegaConf.load(run / ".hydra" / "config.yaml").seed for run in runs] == [42, 7]
+    assert [metrics(run)["status"] for run in runs] == ["finished"] * 2
+    assert [len(list(run.glob("events.out.tfevents.*"))) for run in runs] == [1, 1]
+    assert identical(state(runs[0]), state(whole))  # as by itself
+    assert not identical(state(runs[1])["state_dict"], state(whole)["state_dict"])
+    assert len(of_ranks(tmp_path)) == 4
+    assert not any(map(is_alive, of_ranks(tmp_path)))
+
+
+@pytest.mark.slow
+def test_a_search_gives_every_rank_the_same_trial(process: Any, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    ended = process(
+        *TWO, "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1",
+        "hydra.sweeper.direction=maximize", "optimizer.lr=interval(0.001, 0.2)",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    sweep = sweep_of(tmp_path)
+    runs = [sweep / name for name in "012"]
+    assert [metrics(run)["status"] for run in runs] == ["finished"] * 3
+    rates = [OmegaConf.load(run / ".hydra" / "config.yaml").optimizer.lr for run in runs]
+    planned = [json.loads((run / "plan.json").read_text())["groups"][0]["hyperparameters"]["lr"] for run in runs]
+    assert rates == planned
+    assert len({*rates}) == 3
+    best = OmegaConf.load(sweep / "optimization_results.yaml")
+    assert best.best_value == max(metrics(run)["final"]["val/acc"] for run in runs)
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_ends_its_job_and_the_sweep_goes_on(process: Any, tmp_path: Path, whole: Path) -> None:
+    ended = process(*TWO, "-m", "seed=7,42", *fault("SIGKILL", only="/0/"))
+    assert ended.code == 1
+    assert ended.err.count("rank 1 of 2: it was ended by SIGKILL") == 1
+    runs = [sweep_of(tmp_path) / name for name in "01"]
+    assert [metrics(run)["status"] for run in runs] == ["crashed", "finished"]
+    assert identical(state(runs[1]), state(whole))
+    assert not any(map(is_alive, of_ranks(tmp_path)))
+
+
+@pytest.mark.slow
+def test_processes_that_something_else_starts_may_not_sweep(process: Any, tmp_path: Path) -> None:
+    ended = process(*TWO, "-m", "seed=1,2", LOCAL_RANK="0", WORLD_SIZE="2", MASTER_PORT="1")
+    assert ended.code == 1
+    assert "would run the whole sweep" in ended.err
+    assert not list(tmp_path.glob("runs/*/*/*/metrics.json"))
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn"])
+def test_processes_that_bring_nothing_back_are_refused(strategy: str, lit_optim_: Any, tmp_path: Path) -> None:
+    ended = lit_optim_(*TWO, f"trainer.strategy={strategy}")
+    assert ended.code == 1
+    assert "does not come back to the run's folder" in ended.err
+    assert "trainer.strategy=ddp" in ended.err
+    assert {path.name for path in tmp_path.iterdir()} == {"faults.py"}
+
+
+# --- one plan --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("OtherData", "from rank 0 to rank 1: horizon: global_batch 128 → 64"),
+        ("OtherSeed", "rank 0: 42, rank 1: 7"),
+        ("NoData", "data: faults.NoData refused its arguments: TypeError"),
+    ],
+)
+def test_ranks_that_differ_are_stopped(data: str, said: str, process: Any, tmp_path: Path) -> None:
+    ended = process(*TWO, f"data._target_=faults.{data}", "trainer.limit_train_batches=null")
+    assert ended.code == 1
+    assert ended.err.count(said) == 1
+    assert ended.err.count("lit-optim: ") == 1
+    assert "Traceback" not in ended.err
+    assert {path.name for path in tmp_path.iterdir()} <= {"faults.py", "__pycache__"}
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "rank", "said"),
+    [
+        ("SIGKILL", 0, "rank 0 of 2: it was ended by SIGKILL"),
+        ("SIGKILL", 1, "rank 1 of 2: it was ended by SIGKILL"),
+        ("raises", 1, "rank 1 of 2: it failed, and the others with it: ValueError: a rank's own"),
+        ("hangs", 1, "rank 1 of 2 hung: rank 0 waited 2 seconds"),
+    ],
+)
+def test_a_rank_that_fails_ends_the_run_which_can_be_resumed(
+    how: str, rank: int, said: str, process: Any, tmp_path: Path, whole: Path
+) -> None:
+    ended = process(*TWO, *fault(how, rank=rank), "trainer.timeout=2", "hydra.run.dir=cut")
+    assert ended.code == 1
+    assert ended.err.count(said) == 1
+    assert ended.err.count("lit-optim: RunError") == 1
+    assert metrics(tmp_path / "cut")["status"] == "crashed"
+    assert said in metrics(tmp_path / "cut")["error"]
+    assert not any(map(is_alive, of_ranks(tmp_path)))
+    assert torch.load(tmp_path / "cut" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
+    ended = process("resume", "cut", "callbacks.fault=null", "trainer.timeout=600")
+    assert ended.code == 0, ended.err
+    assert identical(state(tmp_path / "cut"), state(whole))
+    assert metrics(tmp_path / "cut")["status"] == "finished"
+    assert "error" not in metrics(tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_goes_on_in_one_process(process: Any, tmp_path: Path, whole: Path) -> None:
+    assert process(*TWO, *fault("SIGKILL"), "hydra.run.dir=cut").code == 1
+    ended = process(
+        "resume", "cut", "callbacks.fault=null", "trainer=cpu", "data.batch_size=128", "trainer.max_epochs=3"
+    )
+    assert ended.code == 0, ended.err
+    ours, theirs = state(tmp_path / "cut"), state(whole)
+    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
+    for name, tensor in theirs["state_dict"].items():
+        torch.testing.assert_close(ours["state_dict"][name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def started(forked: Server, folder: Path, *more: str) -> Forked:
+    """A run of two ranks that train, slowly."""
+    with (folder / "printed").open("w") as stream:
+        run = forked.start("-m", "lit_optim", *TWO, *fault("none", pause=0.05), *more, "hydra.run.dir=cut",
+                           cwd=folder, stdout=stream.fileno(), stderr=stream.fileno())  # fmt: skip
+    wait_for(lambda: run.poll() is not None or len(of_ranks(folder)) == 2)
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["parent", "rank", "rank 1 of two that accumulate"])
+def test_sigterm_stops_all_ranks_after_the_same_batch(
+    to: str, forked: Server, process: Any, tmp_path: Path, whole: Path
+) -> None:
+    accumulated = ("trainer.accumulate_grad_batches=2",) if "accumulate" in to else ()
+    run = started(forked, tmp_path, *accumulated)
+    os.kill(run.pid if to == "parent" else max(of_ranks(tmp_path)), signal.SIGTERM)
+    assert run.wait(60) == 143
+    assert (tmp_path / "printed").read_text().count("lit-optim: terminated") == 1
+    assert not any(map(is_alive, of_ranks(tmp_path)))
+    assert metrics(tmp_path / "cut")["status"] == "crashed"
+    batches = state(tmp_path / "cut")["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    assert 0 < batches["current"]["completed"] < 8  # in the middle of an epoch
+    ended = process("resume", "cut", "callbacks.fault=null")
+    assert ended.code == 0, ended.err
+    if accumulated:
+        assert process(*TWO, *accumulated, "hydra.run.dir=whole").code == 0
+    assert identical(state(tmp_path / "cut"), state(tmp_path / "whole" if accumulated else whole))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_no_rank_outlives_its_parent(sent: int, code: int, forked: Server, tmp_path: Path) -> None:
+    run = started(forked, tmp_path)
+    run.send_signal(sent)
+    assert run.wait(60) == code
+    wait_for(lambda: not any(map(is_alive, of_ranks(tmp_path))))
+
+
+@pytest.mark.slow
+def test_a_signal_before_anything_trains_ends_all_at_once(forked: Server, tmp_path: Path) -> None:
+    with (tmp_path / "printed").open("w") as stream:
+        run = forked.start("-m", "lit_optim", *TWO, "data._target_=faults.Slow", "hydra.run.dir=cut",
+                           cwd=tmp_path, stdout=stream.fileno(), stderr=stream.fileno())  # fmt: skip
+    wait_for(lambda: run.poll() is not None or len(of_ranks(tmp_path)) == 2)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(30) == 143
+    assert not any(map(is_alive, of_ranks(tmp_path)))
+    assert not (tmp_path / "cut").exists()
+
+
+@pytest.mark.slow
+def test_a_users_classes_are_found_wherever_the_run_is(process: Any, tmp_path: Path) -> None:
+    ended = process(*TWO, *fault("raises", at=1), "hydra.job.chdir=true", "hydra.run.dir=there")
+    assert ended.code == 1
+    assert "ValueError: a rank's own" in ended.err
+    assert len(of_ranks(tmp_path / "there")) == 2
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+LATE = Report(2.0, None, "Traceback\nRuntimeError: Timed out waiting 2000ms for recv operation to complete\n")
+LOST = Report(3.0, None, "Traceback\nRuntimeError: Connection closed by peer\n")
+REFUSED = Report(1.0, PlanError(), "Traceback\nPlanError\n")
+
+
+@pytest.mark.parametrize(
+    ("codes", "killed", "reports", "said"),
+    [
+        ([1, -9], [], {0: LOST}, "rank 1 of 2: it was ended by SIGKILL"),
+        ([1, -11], [], {}, "rank 1 of 2: it was ended by SIGSEGV"),
+        ([1, -9], [1], {0: LATE}, "rank 1 of 2 hung: rank 0 waited 2 seconds"),
+        ([-6, -9], [1], {}, "rank 1 of 2 hung: the others waited 2 seconds"),
+        ([-6, 1], [], {1: LOST}, "rank 1 of 2: it failed, and the others with it: RuntimeError: Connection closed"),
+        ([1, 1], [], {1: REFUSED, 0: LOST}, ""),
+        ([0, 7], [], {}, "rank 1 of 2: it ended with 7 and without a word"),
+        ([0, -9], [1], {}, "rank 1 of 2 hung: the others waited 2 seconds"),
+    ],
+)
+def test_the_cause_is_told_and_not_what_follows_from_it(
+    codes: list[int], killed: list[int], reports: dict[int, Report], said: str
+) -> None:
+    error = failure(Outcome(codes, killed, False), reports, 2.0)
+    assert str(error).partition("trainer.timeout: ")[2].startswith(said) or str(error).startswith(said)
+    assert isinstance(error, PlanError) == (said == "")
