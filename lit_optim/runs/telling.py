@@ -214,6 +214,7 @@ def _row_as_data(row: Row, keys: Sequence[str]) -> dict[str, Any]:
                 "folder": str(run.folder),
                 "seed": _plain(run.seed),
                 "status": run.status,
+                "error": run.error,
                 "steps": run.steps,
                 "epochs": run.epochs,
                 "seconds": _finite(run.seconds),
