@@ -24,6 +24,8 @@ from lit_optim.targets import allowing
 
 __all__ = ["Ended", "Job", "hydra_files", "is_sweep"]
 
+_OF_A_SWEEP = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.")
+
 
 class Ended(BaseException):
     """A run that something ended from within, such as the signal that a cluster sends before it takes the machine.
@@ -95,6 +97,8 @@ class Job:
                 os.environ[FULL_ERROR] = "1"
 
     def _run(self, config: DictConfig) -> Any:
+        if not is_sweep():
+            _check_no_sweeper()
         warnings = check_top_level(config, cast("DictConfig", HydraConfig.instance().cfg))
         if warnings and int(os.environ.get("LOCAL_RANK", "0")) == 0:
             print("lit-optim: warning", *warnings, sep="\n", file=sys.stderr)
@@ -104,6 +108,14 @@ class Job:
 def is_sweep() -> bool:
     """Whether the job that runs is one of a sweep."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def _check_no_sweeper() -> None:
+    """Refuse a sweeper or a launcher that is chosen for a single run, which Hydra passes over in silence."""
+    typed = [one for one in HydraConfig.get().overrides.hydra if one.lstrip("+").startswith(_OF_A_SWEEP)]
+    if typed:
+        key = typed[0].lstrip("+").partition("=")[0]
+        raise ConfigError(Mistake(key, "this is of a sweep, and here is none", typed[0], remedy="add -m, or remove it"))
 
 
 def hydra_files(config: DictConfig, overrides: Sequence[str] | None = None) -> dict[str, str]:

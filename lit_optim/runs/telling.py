@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from lit_optim.tables import ABSENT, many, shortened, table, terminal_width, wra
 __all__ = ["as_csv", "as_json", "as_text", "row_labels"]
 
 _LONGEST = 28  # characters of a heading or a cell
+_DIGITS = 4  # of a long number, if these tell it from the others
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{6,}(e[-+]\d+)?")
 _FEW = 2  # settings that a label has room for
 _ORDER = {"max": "higher is better", "min": "lower is better"}
 
@@ -108,7 +111,7 @@ def _columns(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
             yield "n", [str(row.best.n) for row in rows]
     headings = shortened(comparison.keys, _LONGEST)
     for key, heading in zip(comparison.keys, headings, strict=True):
-        cells = [_cell(row, key, ABSENT) for row in rows]
+        cells = _rounded([_cell(row, key, ABSENT) for row in rows])
         yield heading, shortened(cells, _LONGEST)
     yield "steps", [_steps(row) for row in rows]
     yield "time", [_time(_mean_of(row, "seconds")) for row in rows]
@@ -171,6 +174,15 @@ def _cell(row: Row, key: str, absent: str) -> str:
         seeds = dict.fromkeys(value_text(run.seed) for run in sorted(row.runs, key=lambda run: _by_number(run.seed)))
         return ", ".join(seeds)
     return value_text(row.settings[key])
+
+
+def _rounded(cells: Sequence[str]) -> Sequence[str]:
+    """Long numbers, such as a search draws, with the few digits that tell them apart."""
+    for digits in range(_DIGITS, 17):
+        rounded = [f"{float(cell):.{digits}g}" if _LONG_NUMBER.fullmatch(cell) else cell for cell in cells]
+        if len({*rounded}) == len({*cells}):
+            return rounded
+    return cells
 
 
 def _by_number(seed: Any) -> tuple[bool, float, str]:
