@@ -24,6 +24,7 @@ __all__ = ["all_failed", "prepare"]
 
 _DIRECTIONS: dict[str, Mode] = {"minimize": "min", "maximize": "max"}
 _NO_RANGE = "give one: 'optimizer.lr=tag(log, interval(1e-4, 1e-1))'; or choose hydra/sweeper=tpe_sgd or tpe_adamw"
+_NOTHING_FOUND = ("No trials are completed yet.", "Record does not exist.")  # of a study in memory, of a stored one
 _SUIT = (
     "leave it out, or choose an optimizer that has it; of the sweepers, grid_sgd and tpe_sgd suit SGD and RMSprop, "
     "grid_adamw and tpe_adamw suit AdamW and its kin"
@@ -71,7 +72,7 @@ def prepare(config: DictConfig) -> Mode | None:
 
 def all_failed(error: Exception) -> bool:
     """Whether a search has ended without any result; what is wrong, its jobs have told."""
-    return isinstance(error, ValueError) and str(error) == "No trials are completed yet."
+    return isinstance(error, ValueError) and str(error) in _NOTHING_FOUND
 
 
 def _raise(mistakes: list[Mistake]) -> None:
