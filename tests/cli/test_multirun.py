@@ -107,7 +107,7 @@ def dying(tmp_path: Path) -> tuple[str, ...]:
                     self.exception = exception
                 def on_train_epoch_start(self, trainer, module):
                     if trainer.current_epoch == 1 and module.recipe.values["lr"] == 0.5:
-                        raise {"crash": RuntimeError("the power went"), "interrupt": KeyboardInterrupt()}[self.exception]
+                        raise KeyboardInterrupt if self.exception == "interrupt" else RuntimeError("the power went")
             """
         )
     )
@@ -230,7 +230,9 @@ def test_what_is_of_a_sweep_is_refused_without_one(lit_optim_: Any, typed: str, 
 def test_jobs_in_other_processes(process: Any, dying: tuple[str, ...], tmp_path: Path) -> None:
     """Failures are counted, factories allowed, lines told apart, and the end is told once."""
     (tmp_path / "pyproject.toml").write_text('[tool.lit-optim]\nallow = ["made.net"]\n')
-    (tmp_path / "made.py").write_text("from torch import nn\n\ndef net(**_):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
+    (tmp_path / "made.py").write_text(
+        "from torch import nn\n\ndef net(**_):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
     ended = process(
         "train", *dying, "~model", "+model._target_=made.net", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
         "-m", "optimizer.lr=0.5,0.01,-1",
@@ -247,10 +249,7 @@ def test_jobs_in_other_processes(process: Any, dying: tuple[str, ...], tmp_path:
     )
     assert "1 │ result     val/acc " in ended.out
     assert ended.out.count("\nagain      lit-optim train ") == 1
-    assert all(
-        line.startswith(("0 │ ", "1 │ ", "["))
-        for line in ended.out.partition("\n\nrun ")[0].splitlines()
-    )
+    assert all(line.startswith(("0 │ ", "1 │ ", "[")) for line in ended.out.partition("\n\nrun ")[0].splitlines())
 
 
 @pytest.mark.slow

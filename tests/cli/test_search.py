@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-import warnings
 from pathlib import Path
 from typing import Any
 
 import lit_optim.conf
+import optuna
 import pytest
 from omegaconf import OmegaConf
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # of SQLAlchemy, as Optuna imports it
-    import optuna
 
 from lit_optim.cli.overrides import as_typed
 from lit_optim.cli.search import all_failed
@@ -61,7 +57,8 @@ def test_a_search_runs_a_trial_by_the_command_in_its_file(name: str, lit_optim_:
     params = OmegaConf.load(SWEEPERS / name).get("params") or {"optimizer.lr": ""}
     assert {*params} <= {*told}
     [results] = tmp_path.rglob("optimization_results.yaml")
-    assert OmegaConf.load(results).best_value == json.loads((results.parent / "0/metrics.json").read_text())["final"]["val/acc"]  # fmt: skip
+    metrics = json.loads((results.parent / "0" / "metrics.json").read_text())
+    assert OmegaConf.load(results).best_value == metrics["final"]["val/acc"]
 
 
 @pytest.mark.parametrize(
