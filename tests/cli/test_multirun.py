@@ -91,6 +91,14 @@ def test_a_sweep_that_is_refused_throughout_leaves_nothing(lit_optim_: Any, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_job_that_was_refused_can_be_resumed_with_what_mends_it(lit_optim_: Any, tmp_path: Path) -> None:
+    assert lit_optim_("train", *TINY, "-m", "optimizer.lr=-1,0.1").code == 1
+    refused = sweep_of(tmp_path) / "0"
+    assert lit_optim_("resume", str(refused), "optimizer.lr=0.2").code == 0
+    assert json.loads((refused / "metrics.json").read_text()).items() >= {"status": "finished", "steps": 6}.items()
+    assert read_run(refused).error is None
+
+
 # --- how a sweep ends ------------------------------------------------------------------------------------------------
 
 

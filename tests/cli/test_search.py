@@ -45,6 +45,13 @@ def test_the_configs_are_there() -> None:
     assert names == {"grid_sgd", "grid_adamw", "tpe", "tpe_sgd", "tpe_adamw"}
 
 
+def test_cfg_prints_the_space_and_runs_nothing(lit_optim_: Any, tmp_path: Path) -> None:
+    ended = lit_optim_("train", "hydra/sweeper=tpe_sgd", "--cfg", "hydra", "--package", "hydra.sweeper")
+    assert (ended.code, ended.err) == (0, "")
+    assert OmegaConf.create(ended.out).params == OmegaConf.load(SWEEPERS / "tpe_sgd.yaml").params
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["tpe.yaml", "tpe_sgd.yaml", "tpe_adamw.yaml"])
 def test_a_search_runs_a_trial_by_the_command_in_its_file(name: str, lit_optim_: Any, tmp_path: Path) -> None:
     purpose, (program, verb, multirun, *typed) = command_of(name)
