@@ -33,6 +33,7 @@ RECIPES = {
 
 
 def main() -> None:
+    """Train, and tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True, help="folder of the IDX files, downloaded where they are missing")
     parser.add_argument("--seeds", type=int, default=3)
@@ -52,7 +53,10 @@ def accuracies(overrides: list[str], root: str, seeds: int, trainer: str) -> dic
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "lit_optim", "train", "-m", *overrides, "data=mnist", f"data.root='{root}'"]
         command += ["data.batch_size=128", f"trainer={trainer}", "callbacks.progress=null", "hydra.sweep.dir=sweep"]
-        command += [f"trainer.max_epochs={','.join(map(str, EPOCHS))}", f"seed={','.join(map(str, range(1, seeds + 1)))}"]
+        command += [
+            f"trainer.max_epochs={','.join(map(str, EPOCHS))}",
+            f"seed={','.join(map(str, range(1, seeds + 1)))}",
+        ]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         found: dict[int, list[float]] = {}
         for path in Path(folder, "sweep").glob("*/metrics.json"):

@@ -86,7 +86,7 @@ def test_the_mistakes_are_told_as_shown(project: Path, capsys: pytest.CaptureFix
 
 
 def test_the_config_groups_are_listed_with_all_their_choices() -> None:
-    for group in ("data", "model", "optimizer", "rules", "schedule", "trainer", "experiment"):
+    for group in ("data", "model", "optimizer", "rules", "schedule", "trainer", "experiment", "hydra/sweeper"):
         for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
             named = f"`{path.stem}`" if group != "experiment" else f"experiment={path.stem}`"
             assert named in TEXT, f"{group}={path.stem}"
@@ -109,6 +109,11 @@ def test_command_runs(command: str, project: Path) -> None:
             make_run(sweep / f"{job}", lr=0.1 * (1 + job // 2), seed=job % 2, metrics=metrics)
     if verb == "lr-find":
         shortened = ["trainer.precision=32-true"]
+    if "hydra/launcher=joblib" in arguments:  # starting processes is tests/cli/test_multirun.py's
+        arguments.remove("hydra/launcher=joblib")
+        arguments.remove("hydra.launcher.n_jobs=2")
+    if any(one.startswith("hydra/sweeper=tpe") for one in arguments):
+        arguments.append("hydra.sweeper.n_trials=2")
     assert main([verb, *arguments, *shortened]) == 0
     assert (project / "runs").exists() == (bool(shortened) or verb == "compare")
 

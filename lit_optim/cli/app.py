@@ -6,13 +6,11 @@ import os
 import re
 import shutil
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -22,21 +20,24 @@ from hydra.errors import (
 )
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from lit_optim.cli.job import Ended, Job
+from lit_optim.cli.multirun import Refused, Sweep
 from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
 from lit_optim.cli.project import allowed_factories
-from lit_optim.cli.reporting import FULL_ERROR, report
-from lit_optim.cli.suggestions import arguments_of, homes_of, without_leftovers
-from lit_optim.cli.top_level import check_top_level
+from lit_optim.cli.reporting import FULL_ERROR, report, restore_full_error
+from lit_optim.cli.search import all_failed
+from lit_optim.cli.suggestions import arguments_of, homes_of
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
-from lit_optim.targets import allowing
 
 __all__ = ["CONFIG_NAME", "NewFolders", "report", "run_app", "unwritable"]
 
 _NO_CHOICE = re.compile(r"[a-z]+=(null|true|false|\[.*\]|\{.*\}|[0-9.]+)")  # of a config group
 CONFIG_NAME = "config"
 """Of the config that every verb composes."""
+
+_PLUGINS = {"hydra/sweeper": "optuna", "hydra/launcher": "joblib"}
 
 _HYDRA = {"version_base": "1.3", "config_path": "pkg://lit_optim.conf", "config_name": CONFIG_NAME}
 
@@ -72,10 +73,6 @@ class NewFolders(Callback):
         NewFolders.noted.update(missing)
 
 
-class _Ended(BaseException):
-    """A run that something ended from within, such as the signal that a cluster sends before it takes the machine."""
-
-
 def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: Sequence[str] = ()) -> int:
     """Compose the config and call ``task`` with it, once, or once a job of a sweep.
 
@@ -95,44 +92,28 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     except ConfigError as error:
         report(error)
         return 1
-    with allowing(*factories):
-        return _launch(arguments, task, extra)
-
-
-def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: Sequence[str]) -> int:
-    asked_for_traceback = os.environ.get(FULL_ERROR)
-    typed, failures = list(sys.argv), 0
-
-    def guarded(config: DictConfig) -> Any:
-        nonlocal failures
-        _restore(asked_for_traceback)
-        try:
-            warnings = check_top_level(config, cast("DictConfig", HydraConfig.instance().cfg))
-            if warnings and int(os.environ.get("LOCAL_RANK", "0")) == 0:
-                print("lit-optim: warning", *warnings, sep="\n", file=sys.stderr)
-            return task(config)
-        except LitOptimError as error:
-            mended = without_leftovers(error.mistakes, arguments)
-            report(error if mended == error.mistakes else type(error)(*mended))
-        except InterpolationResolutionError as error:
-            report(ConfigError(_unresolved(error)))
-        except SystemExit as stop:
-            raise _Ended(stop) from stop  # whatever its code, the run did not come to its end
-        except BrokenPipeError:
-            raise
-        except Exception:
-            traceback.print_exc()
-        finally:
-            os.environ[FULL_ERROR] = "1"
-        failures += 1
-        return None
-
-    sys.argv = [typed[0], *overrides_first([*accept_new_keys(arguments), *extra])]
+    full_error = os.environ.get(FULL_ERROR)
+    job = Job(task, [*sys.argv], full_error, factories)
+    sys.argv = [sys.argv[0], *overrides_first([*accept_new_keys(arguments), *extra])]
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
+    failed = 0
     try:
-        hydra.main(**_HYDRA)(guarded)()
-    except _Ended as ended:
-        terminated = isinstance(ended.__cause__, SystemExit) and type(ended.__cause__) is not SystemExit
+        code = _launch(job, arguments)
+    finally:
+        restore_full_error(full_error)
+        sys.argv = [*job.typed]
+        failed = Sweep.end()
+        NewFolders.tidy()
+    return code or min(job.failures + failed, 1)
+
+
+def _launch(job: Job, arguments: Sequence[str]) -> int:
+    try:
+        hydra.main(**_HYDRA)(job)()
+    except Refused as refused:
+        error: LitOptimError = refused.error
+    except Ended as ended:
+        terminated = isinstance(ended.by, SystemExit) and type(ended.by) is not SystemExit
         print(f"lit-optim: {'terminated' if terminated else 'ended before its time'}", file=sys.stderr)
         return 143 if terminated else 1
     except KeyboardInterrupt:
@@ -142,22 +123,17 @@ def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:
         raise
-    except (HydraException, OmegaConfBaseException, OSError, TypeError, ValueError) as error:
-        _restore(asked_for_traceback)
-        report(_translated(error, arguments))
+    except LitOptimError:  # of a job in another process, which has told it
         return 1
-    finally:
-        _restore(asked_for_traceback)
-        sys.argv = typed
-        NewFolders.tidy()
-    return min(failures, 1)
-
-
-def _restore(value: str | None) -> None:
-    if value is None:
-        os.environ.pop(FULL_ERROR, None)
+    except (HydraException, OmegaConfBaseException, OSError, TypeError, ValueError) as failure:
+        if all_failed(failure):
+            return 1
+        error = _translated(failure, arguments)
     else:
-        os.environ[FULL_ERROR] = value
+        return 0
+    restore_full_error(job.full_error)
+    report(error)
+    return 1
 
 
 def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
@@ -168,6 +144,8 @@ def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
         options = tuple(error.options or ())
         problem = f"there is no {choice!r} in the config group {group!r}" if group else "no such config"
         remedy = "choose one of these, or add your own folder of configs with --config-dir"
+        if _PLUGINS.get(group) == choice:
+            problem, options, remedy = f"{choice} is not installed", (), 'pip install "lit-optim[sweep]"'
         translated = ConfigError(Mistake(group or "config", problem, choice, options, nearest(choice, options), remedy))
     elif isinstance(error, OSError) and not isinstance(error, HydraException):
         translated = unwritable(error)
@@ -223,6 +201,8 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
     if isinstance(cause, ValidationError):  # the key is there, and takes another kind of value
         return Mistake(key, _first_line(cause), given, remedy="correct the value")
     problem = "there is no such key or config group" if isinstance(error, ConfigCompositionException) else message
+    if key.startswith("hydra/"):
+        return Mistake(key, problem, given, tuple(_PLUGINS), nearest(key, _PLUGINS), "correct the name")
     try:
         config = _config_without(key, arguments)
     except (HydraException, OmegaConfBaseException):
@@ -254,10 +234,6 @@ def _config_without(key: str, arguments: Sequence[str]) -> dict[str, Any]:
     with hydra.initialize_config_module("lit_optim.conf", version_base="1.3"):
         config = hydra.compose(_HYDRA["config_name"], overrides=others)
     return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
-
-
-def _unresolved(error: InterpolationResolutionError) -> Mistake:
-    return Mistake(str(error.full_key or "config"), _first_line(error), remedy="mend the interpolation")
 
 
 def _first_line(error: Exception) -> str:

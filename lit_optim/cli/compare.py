@@ -18,9 +18,10 @@ from lit_optim.errors import ConfigError, LitOptimError, Mistake, nearest
 if TYPE_CHECKING:
     from lit_optim.runs.comparison import Comparison
     from lit_optim.runs.curves import Spread
+    from lit_optim.runs.metric import Mode
     from lit_optim.runs.reading import Run
 
-__all__ = ["run"]
+__all__ = ["print_comparison", "run"]
 
 _WHAT = "Tells which run was best and what differed: a line a run, or a line for runs that differ by their seeds alone."
 _FORMATS = (".png", ".svg", ".pdf")
@@ -141,7 +142,7 @@ def _compare(own: argparse.Namespace) -> None:
     from lit_optim.runs.comparison import compare
     from lit_optim.runs.finding import find_runs
     from lit_optim.runs.reading import read_run
-    from lit_optim.runs.telling import as_csv, as_json, as_text
+    from lit_optim.runs.telling import as_csv, as_json
 
     folders = find_runs(own.runs)
     runs = []
@@ -160,8 +161,33 @@ def _compare(own: argparse.Namespace) -> None:
     if own.json is not None:
         _write("--json", own.json, as_json(comparison, again))
     if "-" not in (own.csv, own.json):
-        print(as_text(comparison), *([] if again is None else [f"again      {again}"]), sep="\n")
+        _print(comparison, again)
     _warn(problems)
+
+
+def print_comparison(runs: Sequence[Run], mode: Mode | None = None) -> None:
+    """What ``lit-optim compare`` prints of runs that are read already; nothing where no run has the metric they name.
+
+    Args:
+        runs: Two or more.
+        mode: Which way of their metric is better; see `lit_optim.runs.metric.metric_of`.
+    """
+    from lit_optim.runs.comparison import compare
+
+    with Work("reading curves", len(runs)) as tick:
+        try:
+            comparison = compare(runs, mode=mode, tick=tick)
+        except ConfigError:
+            return
+    problems = list(comparison.problems)
+    _print(comparison, None if comparison.winner is None else _again(comparison.winner, problems))
+    _warn(problems)
+
+
+def _print(comparison: Comparison, again: str | None) -> None:
+    from lit_optim.runs.telling import as_text
+
+    print(as_text(comparison), *([] if again is None else [f"again      {again}"]), sep="\n", flush=True)
 
 
 def _again(winner: Run, problems: list[str]) -> str | None:

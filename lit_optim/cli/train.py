@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lit_optim.cli.app import NewFolders, run_app
+from lit_optim.cli.job import hydra_files, is_sweep
 from lit_optim.cli.look import look
+from lit_optim.cli.reporting import shown
 from lit_optim.errors import ConfigError, Mistake, RunError, nearest
 from lit_optim.lr_scaling import SIZE, WAY
 
@@ -87,9 +89,10 @@ def train(
         data = data_of(config)
         module = module_of(config, data, recipe)
         check_monitors(config, module)
+        _check_objective(config, module)
         trust(recipe)
         checkpoint = _starting_point(config, module, output / LAST if goes_on else None)
-        files = RunFiles(folder, _settings(config, overrides), _hparams(config), checkpoint, config.resume.on_change)
+        files = RunFiles(folder, hydra_files(config, overrides), _hparams(config), checkpoint, config.resume.on_change)
         own = [files] if rank is None else [files, rank]
         trainer = trainer_of(config, [*callbacks_of(config), *own], loggers_of(config))
         start_from = None if checkpoint is None else checkpoint.path
@@ -109,16 +112,6 @@ def train(
     if trainer.is_global_zero:
         _print_result(files, trainer, best)
     return _objective(config, files.final)
-
-
-def _settings(config: DictConfig, overrides: Sequence[str] | None) -> dict[str, str]:
-    """What goes into ``.hydra/``: the files that Hydra itself would write."""
-    whole = HydraConfig.instance().cfg
-    return {
-        "config.yaml": OmegaConf.to_yaml(config, resolve=True),
-        "hydra.yaml": OmegaConf.to_yaml(whole),
-        "overrides.yaml": OmegaConf.to_yaml(HydraConfig.get().overrides.task if overrides is None else [*overrides]),
-    }
 
 
 def _hparams(config: DictConfig) -> dict[str, Any]:
@@ -179,8 +172,8 @@ def _print_result(files: RunFiles, trainer: Trainer, best: str | None) -> None:
 
     metrics = "  ".join(f"{tag} {value:.4f}" for tag, value in sorted(files.final.items()))
     tested = f" (tested: {best})" if best else ""
-    folder = _shown(files.folder.path)
-    dashboard = _shown(next((p for p in files.folder.path.parents if p.name == "runs"), files.folder.path))
+    folder = shown(files.folder.path)
+    dashboard = shown(next((p for p in files.folder.path.parents if p.name == "runs"), files.folder.path))
     print(f"\nresult     {metrics or 'no metric was logged'}{tested}")
     skipped = skipped_steps(trainer)
     but = f" ({skipped:,} of them not taken: gradients overflowed, or there was no loss)" if skipped else ""
@@ -189,19 +182,26 @@ def _print_result(files: RunFiles, trainer: Trainer, best: str | None) -> None:
         print(f"dashboard  tensorboard --logdir {shlex.quote(str(dashboard))}", flush=True)
 
 
-def _shown(path: Path) -> Path:
-    """Relative to the working directory where it lies below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def _check_objective(config: DictConfig, module: LightningModule) -> None:
+    """Refuse a sweep that looks at a metric which the module never logs, as far as it says what it logs."""
+    name, logged = config.optimized_metric, getattr(module, "logged", None)
+    if is_sweep() and name is not None and logged is not None and name not in logged:
+        raise ConfigError(_no_such_metric(str(name), tuple(logged)))
 
 
 def _objective(config: DictConfig, final: Mapping[str, float]) -> float | None:
-    """The final value of ``optimized_metric``, which a sweep can't do without."""
+    """The final value of ``optimized_metric``, which a sweep can't do without; None where it is not finite.
+
+    (A search takes None for a trial that failed; a NaN would end it.)
+    """
     name = str(config.optimized_metric)
     if name in final:
-        return final[name]
-    if HydraConfig.get().mode == RunMode.MULTIRUN and config.optimized_metric is not None:
-        remedy = "name a metric of the run, or set it to null"
-        raise ConfigError(
-            Mistake("optimized_metric", "the run has no such metric", name, tuple(final), nearest(name, final), remedy)
-        )
+        return final[name] if math.isfinite(final[name]) else None
+    if is_sweep() and config.optimized_metric is not None:
+        raise ConfigError(_no_such_metric(name, tuple(final)))
     return None
+
+
+def _no_such_metric(name: str, known: tuple[str, ...]) -> Mistake:
+    remedy = "name a metric of the run, or set it to null"
+    return Mistake("optimized_metric", "the run has no such metric", name, known, nearest(name, known), remedy)

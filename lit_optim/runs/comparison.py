@@ -233,7 +233,7 @@ def _difference(rows: Sequence[Row]) -> Difference | None:
 
 def _plans(pair: Sequence[Run], problems: list[str]) -> tuple[Run, Run, tuple[str, ...]] | None:
     plans = []
-    for run in pair if all(run.status != "empty" for run in pair) else ():  # which has planned nothing
+    for run in pair if not {run.status for run in pair} & {"empty", "refused"} else ():  # which have planned nothing
         try:
             plans.append(plan_of(run.folder))
         except Unreadable as error:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from lit_optim.errors import ConfigError, Mistake, nearest
 from lit_optim.runs.reading import Run
 
-__all__ = ["Metric", "Mode", "falls", "metric_of"]
+__all__ = ["Metric", "Mode", "falls", "known_mode", "metric_of"]
 
 Mode = Literal["min", "max"]
 
 _T = TypeVar("_T")
 _FALLING = ("loss", "error", "perplexity")
+_RISING = ("acc", "auc", "auroc", "f1", "iou", "precision", "recall")  # as whole words, or with more behind them
 
 
 def falls(tag: str) -> bool:
@@ -68,7 +69,7 @@ def metric_of(
     if not found:
         return None
     said = [str(run.config["optimized_metric"]) for run in runs if run.config and run.config.get("optimized_metric")]
-    monitors = [(monitor, which) for run in runs for monitor, which in _monitors(run)]
+    monitors = [(monitor, which) for run in runs for monitor, which in _monitors(run.config or {})]
     wanted = [name] if name is not None else [*_by_count(said), *_by_count(monitor for monitor, _ in monitors)]
     wanted = wanted or [min(found, key=lambda tag: (not tag.startswith("val/"), tag))]
     tag = next((one for one in wanted if one in found), None)
@@ -76,15 +77,31 @@ def metric_of(
         problem = "no run has this metric" + (", which their configs name" if name is None else "")
         near = nearest(wanted[0], found)
         raise ConfigError(Mistake("--metric", problem, wanted[0], tuple(sorted(found)), near, "name one of these"))
+    return Metric(tag, mode or _mode_among(monitors, tag) or "max")
+
+
+def known_mode(tag: str, config: Mapping[str, Any]) -> Mode | None:
+    """Whether more or less of a metric is better, where a checkpoint's mode or the name says so.
+
+    Args:
+        tag: Of the metric.
+        config: A run's, flat.
+    """
+    name = tag.rpartition("/")[2].lower()
+    rises = any(word.startswith(_RISING) for word in name.split("_"))
+    return _mode_among([*_monitors(config)], tag) or ("max" if rises else None)
+
+
+def _mode_among(monitors: Sequence[tuple[str, Mode]], tag: str) -> Mode | None:
+    """What is said of the tag itself, of the same of another stage, or by a name that falls."""
     same = _by_count(which for monitor, which in monitors if monitor == tag)
     alike = _by_count(which for monitor, which in monitors if monitor.rpartition("/")[2] == tag.rpartition("/")[2])
-    by_name: Mode = "min" if falls(tag) else "max"
-    return Metric(tag, mode or [*same, *alike, by_name][0])
+    by_name: list[Mode] = ["min"] if falls(tag) else []
+    return next(iter([*same, *alike, *by_name]), None)
 
 
-def _monitors(run: Run) -> Iterator[tuple[str, Mode]]:
-    """What the run's callbacks go by, each with its mode."""
-    config = run.config or {}
+def _monitors(config: Mapping[str, Any]) -> Iterator[tuple[str, Mode]]:
+    """What a run's callbacks go by, each with its mode."""
     for key, value in config.items():
         if key.startswith("callbacks.") and key.endswith(".monitor") and isinstance(value, str):
             mode = config.get(f"{key.removesuffix('monitor')}mode")

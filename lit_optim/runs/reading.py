@@ -19,7 +19,7 @@ __all__ = ["UNREADABLE", "Run", "Unreadable", "config_folder_of", "overrides_of"
 UNREADABLE = "unreadable"
 """The status of a run whose config or metrics are damaged."""
 
-_STATUSES = ("running", "finished", "crashed")
+_STATUSES = ("running", "finished", "crashed", "refused")
 _OUTPUT = re.compile(r"^ +output_dir: (.+)$", re.MULTILINE)
 
 
@@ -33,8 +33,9 @@ class Run:
 
     Args:
         folder: Where it is.
-        status: ``running``, ``finished`` or ``crashed``, as the run said last; ``empty`` where there is nothing but a
-            config, ``started`` where something was made and no metrics; `UNREADABLE`.
+        status: ``running``, ``finished`` or ``crashed``, as the run said last; ``refused`` for a job of a sweep that
+            never began; ``empty`` where there is nothing but a config, ``started`` where something was made and no
+            metrics; `UNREADABLE`.
         config: Its whole config, flat; None where it has none that can be read.
         settings: What it may be compared by (see `settings.compared`); None likewise.
         final: The last value of each metric; NaN where it was not finite.
@@ -42,6 +43,7 @@ class Run:
         steps: Optimizer steps taken.
         epochs: Epochs begun and ended.
         seconds: Its time.
+        error: What kept it from its end, as far as it could say so.
         problems: What could not be read, a sentence each that names the file.
     """
 
@@ -54,6 +56,7 @@ class Run:
     steps: int | None = None
     epochs: int | None = None
     seconds: float | None = None
+    error: str | None = None
     problems: tuple[str, ...] = ()
 
     @property
@@ -166,6 +169,7 @@ def _metrics_of(folder: Path) -> dict[str, Any]:
             "best": {tag: _number(best["value"], tag) for tag, best in said.get("best", {}).items()},
             **{name: _count(said.get(name), name) for name in ("steps", "epochs")},
             "seconds": None if said.get("seconds") is None else _number(said["seconds"], "seconds"),
+            "error": None if said.get("error") is None else str(said["error"]),
         }
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Unreadable(f"{path}: {type(error).__name__}: {error}") from error

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from lit_optim.tables import ABSENT, many, terminal_width, wrapped
 __all__ = ["as_csv", "as_json", "as_text", "row_labels"]
 
 _LONGEST = 28  # characters of the runs' names in one row
+_DIGITS = 4  # of a long number, if these tell it from the others
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{6,}(e[-+]\d+)?")
 _FEW = 2  # settings that a label has room for
 _ORDER = {"max": "higher is better", "min": "lower is better"}
 
@@ -35,7 +38,7 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
     """
     width = width or terminal_width()
     rows = comparison.rows
-    settings = {key: [_cell(row, key, ABSENT) for row in rows] for key in comparison.keys}
+    settings = {key: _rounded([_cell(row, key, ABSENT) for row in rows]) for key in comparison.keys}
     grid = laid_out(_names(rows), _results(comparison), settings, _rest(comparison), width)
     return "\n".join([grid, "", *(wrapped(line, width) for line in _notes(comparison))])
 
@@ -183,6 +186,15 @@ def _cell(row: Row, key: str, absent: str) -> str:
     return value_text(row.settings[key])
 
 
+def _rounded(cells: Sequence[str]) -> Sequence[str]:
+    """Long numbers, such as a search draws, with the few digits that tell them apart."""
+    for digits in range(_DIGITS, 17):
+        rounded = [f"{float(cell):.{digits}g}" if _LONG_NUMBER.fullmatch(cell) else cell for cell in cells]
+        if len({*rounded}) == len({*cells}):
+            return rounded
+    return cells
+
+
 def _by_number(seed: Any) -> tuple[bool, float, str]:
     is_number = isinstance(seed, (int, float))
     return not is_number, seed if is_number else 0, str(seed)
@@ -224,6 +236,7 @@ def _row_as_data(row: Row, keys: Sequence[str]) -> dict[str, Any]:
                 "folder": str(run.folder),
                 "seed": _plain(run.seed),
                 "status": run.status,
+                "error": run.error,
                 "steps": run.steps,
                 "epochs": run.epochs,
                 "seconds": _finite(run.seconds),

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
@@ -181,6 +183,22 @@ def test_the_names_beside_an_unknown_key_are_those_of_the_other_overrides(capsys
     err = capsys.readouterr().err
     assert "nearest: save_distributed_checkpoint" in err
     assert "+trainer.strategy.save_distribted_checkpoint=" in err
+
+
+@pytest.mark.parametrize(("group", "plugin"), [("sweeper", "optuna"), ("launcher", "joblib")])
+def test_a_plugin_that_is_not_installed_is_told_with_how_to_get_it(
+    group: str, plugin: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Plugins.instance()  # finds what is installed, once
+    monkeypatch.delitem(ConfigStore.instance().repo["hydra"][group], f"{plugin}.yaml", raising=False)
+    chosen = f"hydra/{group}={plugin if group == 'launcher' else 'tpe_sgd'}"
+    assert run_app(["-m", chosen, "seed=1,2"], lambda config: None) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "lit-optim: ConfigError",
+        f"hydra/{group}: {plugin} is not installed",
+        f"    given:   {plugin}",
+        '    fix:     pip install "lit-optim[sweep]"',
+    ]
 
 
 def test_a_config_file_of_another_encoding_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

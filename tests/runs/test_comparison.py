@@ -62,6 +62,14 @@ def test_without_pooling_every_run_has_a_row_and_the_seed_is_a_setting() -> None
     assert (found.difference, found.plans) == (None, None)
 
 
+def test_a_job_that_was_refused_has_no_plan_to_compare() -> None:
+    make_run(Path("a"))
+    (make_run(Path("b"), lr=0.2, status="refused", metrics={}) / "plan.json").unlink()
+    found = compared()
+    assert names(found) == [["a"], ["b"]]
+    assert (found.plans, found.problems) == (None, ())
+
+
 def test_other_seeds_are_welchs_and_the_seeds_are_shown() -> None:
     grid({(0.1, 1): 0.9, (0.1, 2): 0.94, (0.2, 3): 0.8, (0.2, 4): 0.7})
     found = compared()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lit_optim as lo
-from lit_optim.runs.metric import Metric, falls, metric_of
+from lit_optim.runs.metric import Metric, falls, known_mode, metric_of
 from lit_optim.runs.reading import Run
 
 
@@ -98,3 +98,16 @@ def test_the_best_is_the_lowest_or_the_highest(values: list[float]) -> None:
 def test_a_run_keeps_the_best_of_the_names_mode() -> None:
     kept = {(tag, mode): Metric(tag, mode).is_kept for tag in ("val/loss", "val/mae") for mode in ("min", "max")}
     assert [one for one, is_kept in kept.items() if is_kept] == [("val/loss", "min"), ("val/mae", "max")]
+
+
+@pytest.mark.parametrize(
+    ("tag", "mode"),
+    [
+        ("val/loss", "min"), ("val/acc", "max"), ("test/Accuracy", "max"), ("val/macro_f1", "max"), ("val/mae", None),
+        ("val/macc", None), ("val/acc_error", "min"),
+    ],
+)  # fmt: skip
+def test_a_mode_is_known_where_the_name_or_a_checkpoint_says_it(tag: str, mode: str | None) -> None:
+    assert known_mode(tag, {}) == mode
+    said = {"callbacks.checkpoint.monitor": "val/mae", "callbacks.checkpoint.mode": "min"}
+    assert known_mode(tag, said) == ("min" if tag == "val/mae" else mode)

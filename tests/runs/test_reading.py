@@ -34,9 +34,16 @@ def test_a_run_says_what_it_was_and_what_came_of_it(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("status", ["running", "crashed", "finished"])
+@pytest.mark.parametrize("status", ["running", "crashed", "finished", "refused"])
 def test_the_status_is_the_one_that_it_said_last(tmp_path: Path, status: str) -> None:
     assert read_run(make_run(tmp_path / "run", status=status)).status == status
+
+
+def test_what_kept_a_run_from_its_end_is_there_as_it_said_it(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert read_run(folder).error is None
+    (folder / "metrics.json").write_text('{"status": "refused", "error": "PlanError: lr\\n    given: -1"}')
+    assert read_run(folder).error == "PlanError: lr\n    given: -1"
 
 
 def test_without_metrics_it_has_started_or_is_empty(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ class RunFiles(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Mark a run that had begun as crashed."""
         if self.has_started and trainer.is_global_zero:
-            self._write_metrics("crashed", trainer)
+            self._write_metrics("crashed", trainer, f"{type(exception).__name__}: {exception}".removesuffix(": "))
             for logger in trainer.loggers:
                 if isinstance(logger, RunLogger):
                     logger.log_end(succeeded=False)
@@ -189,10 +189,11 @@ class RunFiles(Callback):
             if math.isfinite(value) and (best is None or sign * value > sign * best["value"]):
                 self._best[tag] = {"value": value, "step": trainer.global_step}
 
-    def _write_metrics(self, status: str, trainer: Trainer) -> None:
+    def _write_metrics(self, status: str, trainer: Trainer, error: str | None = None) -> None:
         self.folder.write_metrics(
             {
                 "status": status,
+                **({} if error is None else {"error": error}),
                 "final": {tag: value if math.isfinite(value) else None for tag, value in self.final.items()},
                 "best": self._best,
                 "steps": trainer.global_step,

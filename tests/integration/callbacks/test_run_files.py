@@ -219,6 +219,7 @@ def test_a_run_that_dies_is_marked_crashed_with_what_it_had(tmp_path: Path) -> N
         run.fit()
     assert run.files.has_started
     assert (run.metrics["status"], run.metrics["steps"], run.metrics["epochs"]) == ("crashed", 4, 1)
+    assert run.metrics["error"] == "RuntimeError: out of memory"
     assert set(run.metrics["final"]) == {"val/loss", "val/acc"}
     run.trainer.loggers[0].close()
 

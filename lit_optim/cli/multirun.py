@@ -1,0 +1,129 @@
+"""A sweep as a whole (``-m``): checked before its first job; at its end, which jobs failed and which was the best."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from lit_optim.cli.compare import print_comparison
+from lit_optim.cli.reporting import shown
+from lit_optim.cli.search import prepare
+from lit_optim.errors import ConfigError, RunError
+from lit_optim.runs.finding import find_runs, natural
+from lit_optim.runs.metric import Mode
+from lit_optim.runs.reading import Run, read_run
+
+__all__ = ["Refused", "Sweep"]
+
+_SHOWN = 8  # reasons
+
+
+class Refused(BaseException):
+    """A launch that is not to begin. (Hydra makes a warning of an exception in a callback.)
+
+    Args:
+        error: Why.
+    """
+
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A sweep that is on its way: its folder, the runs that were in it before, and what is searched for."""
+
+    folder: Path
+    before: frozenset[Path]
+    mode: Mode | None
+
+
+class Sweep(Callback):
+    """Looks at a sweep before Hydra starts it, and again at its end, however that comes."""
+
+    begun: ClassVar[_Begun | None] = None  # of the class: Hydra constructs the object, and a process has one launch
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check it, and note what is in its folder.
+
+        Raises:
+            Refused: It can't come to anything.
+        """
+        try:
+            mode = prepare(config)
+        except ConfigError as error:
+            raise Refused(error) from error
+        folder = Path(config.hydra.sweep.dir).absolute()
+        Sweep.begun = _Begun(folder, frozenset(_runs_in(folder)), mode)
+
+    @classmethod
+    def end(cls) -> int:
+        """Tell which jobs failed and why, then the comparison of all; leave nothing of a sweep that never began.
+
+        Returns:
+            How many jobs failed.
+        """
+        begun, cls.begun = cls.begun, None
+        if begun is None:
+            return 0
+        runs = [read_run(folder) for folder in _runs_in(begun.folder) if folder not in begun.before]
+        failures = {run: why for run in runs if (why := _failure(run)) is not None}
+        if len(runs) > 1:
+            sys.stdout.flush()
+            _tell(failures, len(runs), begun.folder)
+        if all(run.status == "refused" for run in runs):
+            for run in runs:
+                _forget(run.folder, begun.folder)
+        elif len(runs) > 1:
+            print()
+            print_comparison(runs, begun.mode)
+        return len(failures)
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    try:
+        return find_runs([str(folder)])
+    except RunError:  # there is none
+        return []
+
+
+def _failure(run: Run) -> str | None:
+    """Why a job has failed; None where it has a result, which is a number where the sweep looks at one."""
+    if run.status == "finished":
+        metric = (run.config or {}).get("optimized_metric")
+        if metric is None or math.isfinite(run.final.get(metric, math.nan)):
+            return None
+        return f"its {metric} is not finite" if metric in run.final else f"it has no {metric}"
+    return run.error or ("it was ended while it ran" if run.status == "running" else f"it is {run.status}")
+
+
+def _tell(failures: dict[Run, str], total: int, folder: Path) -> None:
+    if not failures:
+        return
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for run in sorted(failures, key=lambda run: natural(run.folder)):
+        reason = failures[run].splitlines()[0]
+        by_reason.setdefault((run.status, reason), []).append(str(run.folder.relative_to(folder)))
+    print(f"\nlit-optim: {len(failures)} of {total} jobs failed, in {shown(folder)}", file=sys.stderr)
+    for (status, reason), jobs in [*by_reason.items()][:_SHOWN]:
+        print(f"    {', '.join(jobs)} ({status}): {reason}", file=sys.stderr)
+    if len(by_reason) > _SHOWN:
+        print(f"    and {len(by_reason) - _SHOWN:,} more reasons, under error in metrics.json", file=sys.stderr)
+    sys.stderr.flush()
+
+
+def _forget(folder: Path, sweep: Path) -> None:
+    """Remove what a refused job has left, and its folder where nothing else is in it."""
+    shutil.rmtree(folder / ".hydra", ignore_errors=True)
+    (folder / "metrics.json").unlink(missing_ok=True)
+    while folder != sweep and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
