@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_optim.runs.events import curve_of
 from lit_optim.runs.intervals import Difference, Sample, difference
+from lit_optim.runs.logged import curve_of
 from lit_optim.runs.metric import Metric, Mode, metric_of
 from lit_optim.runs.reading import UNREADABLE, Run, Unreadable, plan_of
 from lit_optim.runs.settings import differing, identity

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lit_optim.errors import ConfigError, Mistake, nearest
-from lit_optim.runs.events import Curve, curve_of, tags_of
+from lit_optim.runs.logged import Curve, curve_of, tags_of
 from lit_optim.runs.reading import Run
 
 __all__ = ["Band", "band", "bands"]
@@ -70,7 +70,7 @@ def bands(
         runs_asked = [run for _, runs in named for run in runs][:_ASKED]
         tags = sorted({one for run in runs_asked for one in tags_of(run.folder)})
         problem = "no run has recorded this" if tags else "no run has recorded any curve"
-        remedy = "name one of these" if tags else "leave --plot out, or train with logger=tensorboard"
+        remedy = "name one of these" if tags else "leave --plot out, or train with logger=tensorboard or csv"
         raise ConfigError(Mistake("--tag", problem, tag, tuple(tags), nearest(tag, tags), remedy))
     return found
 
