@@ -34,8 +34,8 @@ def dashboards(loggers: Iterable[Logger], folder: Path) -> Iterator[str]:
             # any other is a database, whose address may hold a password, or a service with a command of its own
             if uri.startswith(("http://", "https://")):
                 yield uri
-            elif uri.startswith("sqlite:"):
-                yield f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+            elif uri.startswith("sqlite:///"):
+                yield f"mlflow ui --backend-store-uri sqlite:///{_quoted(Path(uri.removeprefix('sqlite:///')))}"
 
 
 def shown(path: Path) -> Path:

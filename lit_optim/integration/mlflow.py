@@ -18,13 +18,14 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lit_optim.errors import Mistake, RunError
 from lit_optim.integration.findings_file import FINDINGS
 from lit_optim.integration.rows import Row, prefix_of, row_of
-from lit_optim.integration.tracker import AtFirstUse, Tracker, keep_id, kept_id, names_of, not_installed
+from lit_optim.integration.tracker import IDS, AtFirstUse, Tracker, keep_id, kept_id, names_of, not_installed
 
 __all__ = ["LOCAL", "MLFlowRunLogger", "write_rows"]
 
 LOCAL = "sqlite:///runs/mlflow.db"
 """Where runs go unless something else is said: a file in the working directory's ``runs``."""
 
+_SQLITE = "sqlite:///"
 _METRICS, _PARAMS, _VALUE, _NAME = 1000, 100, 6000, 250  # MLflow's limits: a call, and characters
 _REFUSED = re.compile(r"[^\w.\- :]")  # in a part of a name, as mlflow.utils.validation has it
 
@@ -66,7 +67,7 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
             raise not_installed("MLflow", "mlflow", error) from error
         self._folder = Path(save_dir).expanduser()
         name, sweep = names_of(self._folder)
-        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL
+        uri = _absolute(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL)
         # Lightning opens a database here and now, so it gets the address of a server, which is not asked anything
         super().__init__(
             experiment_name,
@@ -116,7 +117,8 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
         """Write parameters by flat names; one that the run has with another value already becomes a tag."""
         from mlflow.entities import Param, RunTag
 
-        flat = {_accepted(name): str(value)[:_VALUE] for name, value in _flatten_dict(_convert_params(params)).items()}
+        flat = _flatten_dict(_convert_params(params), ".")
+        flat = {_accepted(name): str(value)[:_VALUE] for name, value in flat.items()}
         before = self.experiment.get_run(self.run_id).data.params
         new = [Param(name, value) for name, value in flat.items() if name not in before]
         changed = [RunTag(name, value) for name, value in flat.items() if before.get(name, value) != value]
@@ -154,11 +156,11 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
 
-            if database := _file_of(self._tracking_uri):
-                database.parent.mkdir(parents=True, exist_ok=True)
             before = kept_id(self._folder, "mlflow")
             self._run_id = self._run_id or before
             try:
+                if database := _file_of(self._tracking_uri):
+                    database.parent.mkdir(parents=True, exist_ok=True)
                 client = self._mlflow_client = MlflowClient(self._tracking_uri)
                 if not self._run_id and client.get_experiment_by_name(self._experiment_name) is None:
                     client.create_experiment(self._experiment_name, self._artifact_location)  # Lightning would warn
@@ -167,8 +169,10 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
                     client.update_run(before, status="RUNNING")
             except (MlflowException, OSError) as error:
                 self._initialized = False
-                problem = f"MLflow can't begin the run: {_first_line(error)}"
+                problem = f"MLflow can't begin the run: {_without_login(_first_line(error))}"
                 remedy = f"name a server or a database that answers: logger.tracking_uri={LOCAL}"
+                if before:
+                    remedy += f"; if the run was deleted there, remove {self._folder / IDS} and another one begins"
                 raise RunError(
                     Mistake("logger", problem, given=_without_login(self._tracking_uri), remedy=remedy)
                 ) from error
@@ -206,17 +210,23 @@ def _accepted(name: str) -> str:
 
 def _file_of(uri: str) -> Path | None:
     """The file of an SQLite database."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def _absolute(uri: str) -> str:
+    """The same database from whatever working directory: MLflow opens one an address, and keeps it open."""
+    database = _file_of(uri)
+    return uri if database is None else f"{_SQLITE}{database.absolute()}"
 
 
 def _beside(uri: str) -> str | None:
     """Where artifacts go: MLflow's own place would be the working directory."""
     database = _file_of(uri)
-    return None if database is None else (database.absolute().parent / "mlruns").as_uri()
+    return None if database is None else (database.parent / "mlruns").as_uri()
 
 
-def _without_login(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", uri)
+def _without_login(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _first_line(error: Exception) -> str:

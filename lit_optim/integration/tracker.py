@@ -13,9 +13,10 @@ from lightning.pytorch.loggers import Logger
 from lit_optim.errors import ConfigError, Mistake
 from lit_optim.integration.rows import Row
 
-__all__ = ["AtFirstUse", "Tracker", "keep_id", "kept_id", "names_of", "not_installed"]
+__all__ = ["IDS", "AtFirstUse", "Tracker", "keep_id", "kept_id", "names_of", "not_installed"]
 
-_IDS = "trackers.json"  # in the run's folder: tracker to id
+IDS = "trackers.json"
+"""In the run's folder: the id that it has in each tracker."""
 
 
 class Tracker(Logger):
@@ -66,15 +67,15 @@ def kept_id(folder: Path, tracker: str) -> str | None:
 
 def keep_id(folder: Path, tracker: str, id_: str) -> None:
     """Note the id, for the process that resumes the run."""
-    partial = folder / f"{_IDS}.tmp"
+    partial = folder / f"{IDS}.tmp"
     folder.mkdir(parents=True, exist_ok=True)
     partial.write_text(json.dumps({**_ids(folder), tracker: id_}, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / _IDS)
+    partial.replace(folder / IDS)
 
 
 def _ids(folder: Path) -> dict[str, str]:
     try:
-        ids = json.loads((folder / _IDS).read_text(encoding="utf-8"))
+        ids = json.loads((folder / IDS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return {key: id_ for key, id_ in ids.items() if isinstance(id_, str)} if isinstance(ids, dict) else {}

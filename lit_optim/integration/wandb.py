@@ -52,6 +52,8 @@ class WandbRunLogger(Tracker, WandbLogger):
         self._folder = Path(save_dir).expanduser()
         own, sweep = names_of(self._folder)
         super().__init__(name or own, self._folder, project=project, group=group or sweep, **kwargs)
+        if self._wandb_init.get("anonymous") is None:
+            self._wandb_init.pop("anonymous", None)  # which Lightning always says, and W&B warns of
 
     @property
     @rank_zero_experiment

@@ -18,7 +18,8 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from lit_optim.errors import RunError
-from lit_optim.integration.tensorboard import Row, RunLogger, write_rows
+from lit_optim.integration.rows import Row
+from lit_optim.integration.tensorboard import RunLogger, write_rows
 
 # Lightning 2.6 asks for LeafSpec whenever it looks into loaders; torch 2.13 has deprecated it
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
