@@ -17,7 +17,7 @@ __all__ = ["AS_SEED", "compared", "differing", "flat", "identity", "load_mapping
 AS_SEED = "= seed"
 """Stands for a further seed, such as that of the data, which follows the run's own."""
 
-_ASIDE = ("name", "optimized_metric", "resume.on_change", "logger")  # where a run goes, and who looks at it
+_ASIDE = ("name", "optimized_metric", "resume.on_change")  # where a run goes, and who looks at it
 _PLACES = ("dirpath", "save_dir", "default_root_dir", "log_dir", "output_dir", "run_dir")  # the last names of keys
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _KEY_AT_MARGIN = re.compile(r"^(?=[A-Za-z_])", re.MULTILINE)
@@ -108,7 +108,7 @@ def compared(config: Mapping[str, Any], folders: Iterable[str], overridden: Iter
     for key, value in config.items():
         last = key.rpartition(".")[2]
         is_place = last in _PLACES or (isinstance(value, str) and f"{value}{os.sep}".startswith(places))
-        if key not in _ASIDE and not key.startswith("logger.") and not is_place:
+        if key not in _ASIDE and key.partition(".")[0] != "logger" and not is_place:
             follows = last == "seed" != key and value == config.get("seed") and key not in overridden
             kept[key] = AS_SEED if follows else value
     return kept

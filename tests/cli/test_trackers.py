@@ -215,9 +215,9 @@ def test_runs_with_a_table_alone_are_compared(lit_optim_: Any, tmp_path: Path) -
     ended = lit_optim_("compare", "runs", "--tag", "train/loss", "--plot", "curves.png")
     assert ended.code == 0, ended.err
     assert (tmp_path / "curves.png").stat().st_size > 1000
-    assert "over 3 seeds" in ended.out
     ended = lit_optim_("compare", "runs", "--metric", "val/acc", "--mode", "min", "--json", "-")
     assert ended.code == 0, ended.err
     assert ended.err.count("no curve of val/acc") == 1
+    assert len(json.loads(ended.out)["rows"]) == 1, "seeds alone differ, whatever the loggers"
     refused = lit_optim_("compare", "runs", "--tag", "train/los", "--plot", "curves.png")
     assert "nearest: train/loss" in refused.err
