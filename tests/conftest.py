@@ -78,9 +78,10 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def mlflow_database(empty_mlflow: Path, tmp_path: Path) -> str:
+def mlflow_database(empty_mlflow: Path, tmp_path: Path) -> Iterator[str]:
     """The address of one where a run in ``tmp_path`` looks for it."""
     path = tmp_path / "runs" / "mlflow.db"
     path.parent.mkdir()
     shutil.copy(empty_mlflow, path)
-    return f"sqlite:///{path}"
+    yield f"sqlite:///{path}"
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # where Lightning's own logger has MLflow put it

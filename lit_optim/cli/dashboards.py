@@ -27,8 +27,9 @@ def dashboards(loggers: Iterable[Logger], folder: Path) -> Iterator[str]:
         elif isinstance(logger, CSVLogger):
             yield _quoted(Path(logger.log_dir) / NAME)
         elif isinstance(logger, WandbLogger):
-            run = logger.experiment
-            yield f"wandb sync {_quoted(Path(run.dir).parent)}" if run.offline else str(run.url)
+            run = logger._experiment  # None where nothing was logged by this process; asking would begin a run
+            if run is not None:
+                yield f"wandb sync {_quoted(Path(run.dir).parent)}" if run.offline else str(run.url)
         elif isinstance(logger, MLFlowLogger):
             uri = logger._tracking_uri
             # any other is a database, whose address may hold a password, or a service with a command of its own

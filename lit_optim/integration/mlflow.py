@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lit_optim.errors import Mistake, RunError
 from lit_optim.integration.findings_file import FINDINGS
 from lit_optim.integration.rows import Row, prefix_of, row_of
-from lit_optim.integration.tracker import IDS, AtFirstUse, Tracker, keep_id, kept_id, names_of, not_installed
+from lit_optim.integration.tracker import IDS, AtFirstUse, Tracker, keep_id, kept_id, names_of, not_installed, unchanged
 
 __all__ = ["LOCAL", "MLFlowRunLogger", "write_rows"]
 
@@ -142,6 +142,8 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
     @rank_zero_only
     def close(self) -> None:
         """Mark the run as finished."""
+        if kept_id(self._folder, "mlflow"):
+            self._begin()  # a fork may have trained in place of this process
         self._end("success")
 
     def _end(self, status: str) -> None:
@@ -164,7 +166,8 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
                 client = self._mlflow_client = MlflowClient(self._tracking_uri)
                 if not self._run_id and client.get_experiment_by_name(self._experiment_name) is None:
                     client.create_experiment(self._experiment_name, self._artifact_location)  # Lightning would warn
-                _ = super().experiment
+                with unchanged("MLFLOW_TRACKING_URI"):
+                    _ = super().experiment
                 if before:
                     client.update_run(before, status="RUNNING")
             except (MlflowException, OSError) as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lit_optim.errors import ConfigError, Mistake
 from lit_optim.integration.rows import Row
 
-__all__ = ["IDS", "AtFirstUse", "Tracker", "keep_id", "kept_id", "names_of", "not_installed"]
+__all__ = ["IDS", "AtFirstUse", "Tracker", "keep_id", "kept_id", "names_of", "not_installed", "unchanged"]
 
 IDS = "trackers.json"
 """In the run's folder: the id that it has in each tracker."""
@@ -87,6 +89,19 @@ def names_of(folder: Path) -> tuple[str, str | None]:
     if (folder.parent / "multirun.yaml").is_file():  # which Hydra writes before the first job
         return f"{folder.parent.name}/{folder.name}", folder.parent.name
     return folder.name, None
+
+
+@contextmanager
+def unchanged(variable: str) -> Iterator[None]:
+    """Leave an environment variable as it was: what is said in there for one run would be said for the next."""
+    before = os.environ.get(variable)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(variable, None)
+        else:
+            os.environ[variable] = before
 
 
 def not_installed(name: str, extra: str, error: ImportError) -> ConfigError:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lit_optim.errors import Mistake, RunError
 from lit_optim.integration.findings_file import FINDINGS
 from lit_optim.integration.rows import Row, prefix_of, row_of
-from lit_optim.integration.tracker import AtFirstUse, Tracker, keep_id, kept_id, names_of, not_installed
+from lit_optim.integration.tracker import AtFirstUse, Tracker, keep_id, kept_id, names_of, not_installed, unchanged
 
 __all__ = ["WandbRunLogger", "write_rows"]
 
@@ -24,7 +24,8 @@ class WandbRunLogger(Tracker, WandbLogger):
 
     Beside Lightning's own it opens nothing before something is logged, never goes on with the run of an earlier job,
     goes on with its own where the run is resumed, and shows the plan. W&B has no way to take a value back: what a
-    killed process logged past its last checkpoint stands there twice after a resume.
+    killed process logged past its last checkpoint stands there twice after a resume. Of an offline run W&B holds up to
+    32 KB back, which a kill takes along.
 
     Args:
         save_dir: The run's folder, in which W&B keeps its own (``wandb/``); ``trackers.json`` in it keeps the run's id.
@@ -118,8 +119,9 @@ class WandbRunLogger(Tracker, WandbLogger):
                 self._id = self._wandb_init["id"] = before
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
-                run = super().experiment
-            except (wandb.Error, OSError) as error:
+                with unchanged("WANDB_MODE"):
+                    run = super().experiment
+            except Exception as error:  # a refusal of its server's is no wandb.Error
                 problem = f"W&B can't begin the run: {str(error).strip() or type(error).__name__}"
                 remedy = "log in (wandb login), or keep it here: logger.offline=true"
                 raise RunError(Mistake("logger", problem, remedy=remedy)) from error

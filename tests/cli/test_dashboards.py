@@ -36,6 +36,12 @@ def test_a_run_of_wandb_is_synced_or_looked_at(offline: bool, line: str, tmp_pat
     assert [*dashboards([WandbLogger(experiment=run)], tmp_path / "run")] == [line]
 
 
+def test_looking_begins_no_run(tmp_path: Path) -> None:
+    loggers = [WandbLogger(save_dir=tmp_path, offline=True), MLFlowRunLogger(tmp_path / "run")]
+    assert [*dashboards(loggers, tmp_path / "run")] == ["mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_elsewhere_is_shown_whole(tmp_path: Path) -> None:
     assert shown(tmp_path / "run") == Path("run")
     assert shown(Path("/elsewhere/run")) == Path("/elsewhere/run")

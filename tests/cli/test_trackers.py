@@ -175,9 +175,10 @@ def test_each_job_of_a_sweep_has_a_run_of_its_own(lit_optim_: Any, mlflow_databa
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_as_the_same_run(
-    lit_optim_: Any, process: Any, mlflow_database: str, tmp_path: Path
+    lit_optim_: Any, process: Any, mlflow_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dies.py").write_text(DIES)
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of this process, whose W&B would outlive the other
     common = (*TINY, "trainer.max_epochs=3", "callbacks.recorder.flush_every=2")
     killed = process("train", *common, *ALL, "hydra.run.dir=runs/cut", "+callbacks.dies._target_=dies.Dies",
                      "+callbacks.dies.at=15", "+callbacks.dies.killed=true")  # fmt: skip

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_nothing_begins_before_something_is_logged(tmp_path: Path) -> None:
 )
 def test_the_run_says_how_it_ended(logger: MLFlowRunLogger, end: Any, status: str) -> None:
     logger.log_metrics({"val/acc": 0.5, "epoch": 0}, step=3)
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "the next run may be for another place"
     (Path(logger.save_dir) / "findings.txt").write_text("step 3: …\n")
     end(logger)
     run = the_run(logger)
@@ -103,6 +105,14 @@ def test_a_resumed_run_is_the_same_run(logger: MLFlowRunLogger) -> None:
     (Path(logger.save_dir) / "trackers.json").write_text('{"mlflow": "gone"}')
     with pytest.raises(RunError, match=r"remove .*/run/trackers\.json and another one begins"):
         again(logger).log_metrics({"val/acc": 1.0}, step=7)
+
+
+def test_a_run_that_another_process_has_trained_is_finished_by_this_one(logger: MLFlowRunLogger) -> None:
+    again(logger).log_metrics({"val/acc": 0.5}, step=3)
+    logger.finalize("failed")  # as after a resume that was refused
+    assert the_run(logger).info.status == "RUNNING"
+    logger.close()
+    assert the_run(logger).info.status == "FINISHED"
 
 
 def test_parameters_are_flat_and_what_a_resume_changes_is_a_tag(logger: MLFlowRunLogger) -> None:

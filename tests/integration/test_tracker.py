@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from lit_optim.integration.tracker import AtFirstUse, keep_id, kept_id, names_of
+import pytest
+
+from lit_optim.integration.tracker import AtFirstUse, keep_id, kept_id, names_of, unchanged
 
 
 def test_ids_are_kept_by_tracker(tmp_path: Path) -> None:
@@ -39,3 +42,12 @@ def test_nothing_begins_before_it_is_used() -> None:
     assert begun == []
     assert experiment.upper() == "A RUN"
     assert begun == ["now"]
+
+
+def test_a_variable_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_BEFORE", "a")
+    monkeypatch.delenv("OF_NOW", raising=False)
+    with unchanged("OF_BEFORE"), unchanged("OF_NOW"):
+        os.environ |= {"OF_BEFORE": "b", "OF_NOW": "c"}
+    assert os.environ["OF_BEFORE"] == "a"
+    assert "OF_NOW" not in os.environ
