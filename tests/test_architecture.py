@@ -24,7 +24,7 @@ ROWS = [
     {"schema", "tables", "sweep", "schedule_nodes", "monitors"},
     {"progress_line", "plan"},
     {"differences", "reductions"},
-    {"tfrecord"},
+    {"tfrecord", "metrics_table"},
     {"runs"},
     {"structure"},
     {"kinds"},

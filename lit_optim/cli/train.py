@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -168,18 +167,17 @@ def _test(config: DictConfig, trainer: Trainer, module: LightningModule, data: L
 
 
 def _print_result(files: RunFiles, trainer: Trainer, best: str | None) -> None:
+    from lit_optim.cli.dashboards import dashboards
     from lit_optim.integration.callbacks.run_files import skipped_steps
 
     metrics = "  ".join(f"{tag} {value:.4f}" for tag, value in sorted(files.final.items()))
     tested = f" (tested: {best})" if best else ""
-    folder = shown(files.folder.path)
-    dashboard = shown(next((p for p in files.folder.path.parents if p.name == "runs"), files.folder.path))
     print(f"\nresult     {metrics or 'no metric was logged'}{tested}")
     skipped = skipped_steps(trainer)
     but = f" ({skipped:,} of them not taken: gradients overflowed, or there was no loss)" if skipped else ""
-    print(f"run        {trainer.global_step:,} steps{but}, {folder}")
-    if trainer.loggers:
-        print(f"dashboard  tensorboard --logdir {shlex.quote(str(dashboard))}", flush=True)
+    print(f"run        {trainer.global_step:,} steps{but}, {shown(files.folder.path)}")
+    for dashboard in dashboards(trainer.loggers, files.folder.path):
+        print(f"dashboard  {dashboard}", flush=True)
 
 
 def _check_objective(config: DictConfig, module: LightningModule) -> None:

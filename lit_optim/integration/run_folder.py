@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from lit_optim.errors import Mistake, RunError
+from lit_optim.metrics_table import NAME as _TABLE
 
 __all__ = ["LAST", "RunFolder"]
 
 _EVENTS = "events.out.tfevents.*"
-_SIGNS_OF_A_RUN = (".hydra", "metrics.json", "plan.json", "checkpoints", _EVENTS)
+_SIGNS_OF_A_RUN = (".hydra", "metrics.json", "plan.json", "checkpoints", _EVENTS, _TABLE)
 LAST = "checkpoints/last.ckpt"
 """Where a run's last checkpoint lies in its folder."""
 

@@ -6,39 +6,28 @@ import time
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from lit_optim.errors import Mistake, RunError
 from lit_optim.histograms import LIMITS, Histogram
-from lit_optim.integration.sessions import session_end, session_start
+from lit_optim.integration.dashboard import layout
+from lit_optim.integration.rows import Row, prefix_of
+from lit_optim.integration.sessions import forget, session_end, session_start
+from lit_optim.integration.tracker import Tracker
 from lit_optim.tfrecord import frame
 
-__all__ = ["Row", "RunLogger", "log_histograms", "log_rows", "mark_resume", "write_rows"]
+__all__ = ["RunLogger", "mark_resume", "write_histograms", "write_rows"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS_OF_COLOR_TYPE = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # PNG specification, section 11.2.1 (IHDR)
 
 
-class Row(NamedTuple):
-    """All that was recorded at one step.
-
-    Args:
-        step: The optimizer step, counted from 0.
-        wall_time: When it happened, in seconds since the epoch of the system clock.
-        values: Tag to value.
-    """
-
-    step: int
-    wall_time: float
-    values: Mapping[str, float]
-
-
-class RunLogger(TensorBoardLogger):
+class RunLogger(Tracker, TensorBoardLogger):
     """A TensorBoard logger for a run that owns its folder.
 
     Beside Lightning's own it makes no ``version_0``, no ``hparams.yaml`` and no ``hp_metric``; fit and test share one
@@ -57,6 +46,7 @@ class RunLogger(TensorBoardLogger):
         )
         self._tags: set[str] = set()
         self._last_step = 0
+        self._is_entered = False
 
     @property
     def log_dir(self) -> str:
@@ -89,6 +79,7 @@ class RunLogger(TensorBoardLogger):
         Args:
             hparams: Name to value (see `session_start`).
         """
+        self._is_entered = True
         self._add(session_start(hparams), step=0)
         self.experiment.flush()
 
@@ -106,6 +97,26 @@ class RunLogger(TensorBoardLogger):
             {tag: value for tag, value in (metrics or {}).items() if tag not in self._tags}, self._last_step
         )
         self.experiment.flush()
+
+    @rank_zero_only
+    def log_rows(self, rows: Sequence[Row]) -> None:
+        """Write rows."""
+        write_rows(self, rows)
+
+    @rank_zero_only
+    def mark_resume(self, step: int) -> None:
+        """Forget what was logged at ``step`` and later, and how an earlier process entered and left the run."""
+        if not self._is_entered:
+            forget(Path(self.log_dir))
+        mark_resume(self, step)
+
+    @rank_zero_only
+    def show(self, plan: str, config: str, picture: Path) -> None:
+        """Show them in the TEXT and IMAGES tabs, and lay out the charts of the CUSTOM SCALARS tab."""
+        self.log_text("plan", _as_code(plan))
+        self.log_text("config", _as_code(config))
+        self.log_figure("plan", picture)
+        self.experiment.add_custom_scalars(layout())
 
     @rank_zero_only
     def log_text(self, tag: str, text: str, step: int = 0) -> None:
@@ -166,8 +177,7 @@ def write_rows(logger: TensorBoardLogger, rows: Sequence[Row]) -> None:
     That costs a fraction of one ``add_scalar`` a value. Call it on rank zero. Any logger of Lightning's TensorBoard
     family will do, its ``prefix`` included.
     """
-    prefix = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if logger._prefix else ""
-    events = _events(rows, prefix)
+    events = _events(rows, prefix_of(logger))
     writer = logger.experiment._get_file_writer().event_writer
     writer.flush()  # brings out what is queued, so that the order stays and the writer's thread has nothing to do
     file = getattr(writer, "_general_file_writer", None)
@@ -182,19 +192,9 @@ def write_rows(logger: TensorBoardLogger, rows: Sequence[Row]) -> None:
             logger._saw(row.values, row.step)
 
 
-def log_rows(loggers: Iterable[Logger], rows: Sequence[Row]) -> None:
-    """Write rows to any loggers, on rank zero: those of TensorBoard's family at once, others a call a row."""
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            write_rows(logger, rows)
-        else:
-            for row in rows:
-                logger.log_metrics(dict(row.values), row.step)
-
-
-def log_histograms(loggers: Iterable[Logger], histograms: Iterable[Histogram], step: int) -> None:
-    """Write histograms to the loggers of TensorBoard's family, on rank zero; others have no form for them."""
-    writers = [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
+def write_histograms(loggers: Iterable[TensorBoardLogger], histograms: Iterable[Histogram], step: int) -> None:
+    """Write histograms, on rank zero."""
+    writers = [logger.experiment for logger in loggers]
     for tag, counts, total, squares in histograms:
         filled = [place for place, count in enumerate(counts) if count]
         first, end = filled[0], filled[-1] + 1
@@ -224,3 +224,8 @@ def mark_resume(logger: TensorBoardLogger, step: int) -> None:
     """Have TensorBoard forget what an interrupted process wrote at ``step`` and later, which is about to come again."""
     event = Event(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START))
     logger.experiment._get_file_writer().event_writer.add_event(event)
+
+
+def _as_code(text: str) -> str:
+    """Markdown that keeps its columns."""
+    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lit_optim.runs.curves import recorded_tags
-from lit_optim.runs.events import Curve, curve_of
 from lit_optim.runs.intervals import Difference, Sample, difference
+from lit_optim.runs.logged import Curve, curve_of
 from lit_optim.runs.metric import Metric, Mode, metric_of
 from lit_optim.runs.reading import UNREADABLE, Run, Unreadable, plan_of
 from lit_optim.runs.settings import differing, identity

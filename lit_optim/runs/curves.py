@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lit_optim.errors import ConfigError, Mistake, nearest
-from lit_optim.runs.events import Curve, curve_of, tags_of
+from lit_optim.runs.logged import Curve, curve_of, tags_of
 from lit_optim.runs.reading import Run
 
 __all__ = ["Band", "Spread", "band", "bands", "recorded_tags"]
@@ -76,7 +76,7 @@ def bands(
     if not found:
         tags = recorded_tags([run for _, runs in named for run in runs])
         problem = "no run has recorded this" if tags else "no run has recorded any curve"
-        remedy = "name one of these" if tags else "leave --plot out, or train with logger=tensorboard"
+        remedy = "name one of these" if tags else "leave --plot out, or train with logger=tensorboard or csv"
         raise ConfigError(Mistake("--tag", problem, tag, tuple(tags), nearest(tag, tags), remedy))
     return found
 

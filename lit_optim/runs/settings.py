@@ -108,7 +108,7 @@ def compared(config: Mapping[str, Any], folders: Iterable[str], overridden: Iter
     for key, value in config.items():
         last = key.rpartition(".")[2]
         is_place = last in _PLACES or (isinstance(value, str) and f"{value}{os.sep}".startswith(places))
-        if key not in _ASIDE and not is_place:
+        if key not in _ASIDE and key.partition(".")[0] != "logger" and not is_place:
             follows = last == "seed" != key and value == config.get("seed") and key not in overridden
             kept[key] = AS_SEED if follows else value
     return kept

@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from lit_optim.errors import RunError
-from lit_optim.integration.tensorboard import Row, RunLogger, write_rows
+from lit_optim.integration.rows import Row
+from lit_optim.integration.tensorboard import RunLogger, write_rows
 
 # Lightning 2.6 asks for LeafSpec whenever it looks into loaders; torch 2.13 has deprecated it
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")

@@ -98,6 +98,8 @@ def test_where_a_run_writes_is_no_setting() -> None:
         "lr": 0.1,
         "callbacks.checkpoint.dirpath": "/elsewhere",
         "logger.save_dir": "/any",
+        "logger._target_": "lit_optim.integration.csv_file.CSVRunLogger",
+        "logger.csv.prefix": "run",
         "callbacks.mine.file": "/old/run/1/notes.txt",
         "callbacks.mine.other": "/old/run/12/notes.txt",
         "here": "/new/1",

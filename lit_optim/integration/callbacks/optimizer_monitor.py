@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -24,7 +23,7 @@ from lit_optim.integration.callbacks.recorder import batch_loss
 from lit_optim.integration.dead_units import DeadUnits
 from lit_optim.integration.findings_file import causes_since, run_folder_of, tell
 from lit_optim.integration.losses import Losses
-from lit_optim.integration.tensorboard import Row, log_histograms, log_rows, mark_resume
+from lit_optim.integration.rows import Row, log_histograms, log_rows, mark_resume
 from lit_optim.measurement import QUANTITIES
 from lit_optim.selection import entries_of
 from lit_optim.statistics import Figures, figures
@@ -141,9 +140,7 @@ class OptimizerMonitor(Callback):
             self._folder = run_folder_of(trainer)
             if trainer.global_step > 0:
                 self._watch.told |= causes_since(self._folder, trainer.global_step)
-                for logger in trainer.loggers:
-                    if isinstance(logger, TensorBoardLogger):
-                        mark_resume(logger, trainer.global_step)
+                mark_resume(trainer.loggers, trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the losses before: the accumulation, by which they are divided, may have changed."""

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_optim.errors import ConfigError, Mistake
 from lit_optim.integration.group_names import group_names
-from lit_optim.integration.tensorboard import Row, log_rows, mark_resume
+from lit_optim.integration.rows import Row, log_rows, mark_resume
 
 __all__ = ["Recorder", "batch_loss"]
 
@@ -47,8 +46,8 @@ class Recorder(Callback):
     ``GradScaler`` skips is a row all the same. Under manual optimization there is one row for each training batch that
     stepped, with the values that its first step used.
 
-    Loggers of the TensorBoard family get one event a step; others ``log_metrics`` once a step. Without a logger
-    nothing is done.
+    Loggers of the TensorBoard, W&B and MLflow families and those with a method ``log_rows`` get all steps of a flush at
+    once; others ``log_metrics`` once a step. Without a logger nothing is done.
 
     Args:
         flush_every: Optimizer steps that are buffered before they are written. Writing brings the losses from the
@@ -91,9 +90,7 @@ class Recorder(Callback):
         if self._recording and trainer.is_global_zero:
             self._optimizers = trainer.optimizers
             if trainer.global_step > 0:
-                for logger in trainer.loggers:
-                    if isinstance(logger, TensorBoardLogger):
-                        mark_resume(logger, trainer.global_step)
+                mark_resume(trainer.loggers, trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget micro-batches of a window that the last epoch broke off before its step."""

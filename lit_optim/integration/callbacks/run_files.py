@@ -14,10 +14,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_optim.integration.callbacks.stop_together import StopTogether, is_between_steps
 from lit_optim.integration.checkpoint import Checkpoint
-from lit_optim.integration.dashboard import BEST, layout
+from lit_optim.integration.dashboard import BEST
 from lit_optim.integration.run_folder import LAST, RunFolder
-from lit_optim.integration.sessions import forget
-from lit_optim.integration.tensorboard import RunLogger, mark_resume
+from lit_optim.integration.tracker import Tracker
 from lit_optim.plan import Plan
 from lit_optim.render import plan_text, save_figure
 from lit_optim.runs.metric import falls
@@ -25,21 +24,20 @@ from lit_optim.scheduler import PlanScheduler
 
 __all__ = ["RunFiles", "skipped_steps"]
 
-_TEXT_WIDTH = 160  # of the plan in TensorBoard, which scrolls
+_TEXT_WIDTH = 160  # of the plan in trackers, which scroll
 
 
 class RunFiles(Callback):
     """Keeps a run's folder true to the state of the run.
 
     Before the first step it claims the folder and writes the config (``.hydra/``), ``plan.json``, ``plan.png`` and a
-    ``metrics.json`` that says ``running``, and shows plan and config in TensorBoard, lays out its charts and enters the
-    run into its table. `finish` writes the results; a run that dies by an exception is marked ``crashed``. Only rank
-    zero writes.
+    ``metrics.json`` that says ``running``, and shows plan and config in the run's trackers and enters it there. `finish`
+    writes the results; a run that dies by an exception is marked ``crashed``. Only rank zero writes.
 
     Args:
         folder: The run's folder.
-        settings: Texts for ``.hydra/`` by file name; ``config.yaml`` is also shown in TensorBoard.
-        hparams: Flat names and plain values, for TensorBoard's comparison of runs.
+        settings: Texts for ``.hydra/`` by file name; ``config.yaml`` is also shown in trackers.
+        hparams: Flat names and plain values, for the trackers' comparison of runs.
         start_from: The checkpoint whose full state the run starts from, if there is one.
         on_change: What is done where its plan is another: ``config`` or ``error`` (see `Checkpoint.check_fits`).
     """
@@ -100,12 +98,11 @@ class RunFiles(Callback):
             save_figure(plan, picture)
             self._write_metrics("running", trainer)
             step = 0 if self._start_from is None else self._start_from.step
-            for logger in trainer.loggers:
-                if isinstance(logger, RunLogger):
-                    if self.folder.goes_on:
-                        forget(self.folder.path)
-                        mark_resume(logger, step)
-                    self._show(logger, plan, picture)
+            for tracker in _trackers(trainer):
+                if self.folder.goes_on:
+                    tracker.mark_resume(step)
+                tracker.show(plan_text(plan, _TEXT_WIDTH), self._settings.get("config.yaml", ""), picture)
+                tracker.log_start(self._hparams)
             print(plan, flush=True)
             if self._start_from is not None:
                 print(f"goes on from step {step:,}: {self._start_from.path}", flush=True)
@@ -145,20 +142,18 @@ class RunFiles(Callback):
         """Mark a run that had begun as crashed."""
         if self.has_started and trainer.is_global_zero:
             self._write_metrics("crashed", trainer, f"{type(exception).__name__}: {exception}".removesuffix(": "))
-            for logger in trainer.loggers:
-                if isinstance(logger, RunLogger):
-                    logger.log_end(succeeded=False)
+            for tracker in _trackers(trainer):
+                tracker.log_end(succeeded=False)
         if isinstance(exception, SIGTERMException) and _stands_still(trainer) and _saves_last(trainer):
             trainer.save_checkpoint(self.folder.path / LAST)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Bring to disk what was logged: whoever goes on from here won't log it again."""
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.save()
+        for tracker in _trackers(trainer):
+            tracker.save()
 
     def finish(self, trainer: Trainer, tested: str | None = None) -> None:
-        """Write the results of a run that came to its end, and close its events file.
+        """Write the results of a run that came to its end, and close its trackers.
 
         Args:
             trainer: Of the run.
@@ -168,17 +163,10 @@ class RunFiles(Callback):
         if not trainer.is_global_zero:
             return
         self._write_metrics("finished", trainer)
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.log_end(self.final | {f"{BEST}{tag}": best["value"] for tag, best in self._best.items()})
-                logger.close()
-
-    def _show(self, logger: RunLogger, plan: Plan, picture: Path) -> None:
-        logger.log_text("plan", _as_code(plan_text(plan, _TEXT_WIDTH)))
-        logger.log_text("config", _as_code(self._settings.get("config.yaml", "")))
-        logger.log_figure("plan", picture)
-        logger.experiment.add_custom_scalars(layout())
-        logger.log_start(self._hparams)
+        best = {f"{BEST}{tag}": best["value"] for tag, best in self._best.items()}
+        for tracker in _trackers(trainer):
+            tracker.log_end(self.final | best)
+            tracker.close()
 
     def _note_metrics(self, trainer: Trainer) -> None:
         metrics = {tag: float(value) for tag, value in trainer.callback_metrics.items()}
@@ -225,6 +213,5 @@ def _stands_still(trainer: Trainer) -> bool:
     return trainer.world_size == 1 or any(isinstance(one, StopTogether) and one.has_stopped for one in callbacks)
 
 
-def _as_code(text: str) -> str:
-    """Markdown that keeps its columns."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
+def _trackers(trainer: Trainer) -> list[Tracker]:
+    return [logger for logger in trainer.loggers if isinstance(logger, Tracker)]
