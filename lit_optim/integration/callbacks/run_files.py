@@ -31,7 +31,7 @@ class RunFiles(Callback):
     """Keeps a run's folder true to the state of the run.
 
     Before the first step it claims the folder and writes the config (``.hydra/``), ``plan.json``, ``plan.png`` and a
-    ``metrics.json`` that says ``running``, and shows plan and config in the run's trackers and enters it there. `finish`
+    ``metrics.json`` that says ``running``, enters the run into its trackers, and shows plan and config there. `finish`
     writes the results; a run that dies by an exception is marked ``crashed``. Only rank zero writes.
 
     Args:
