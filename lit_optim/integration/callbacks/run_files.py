@@ -21,10 +21,11 @@ from lit_optim.plan import Plan
 from lit_optim.render import plan_text, save_figure
 from lit_optim.runs.metric import falls
 from lit_optim.scheduler import PlanScheduler
+from lit_optim.tables import CUT
 
 __all__ = ["RunFiles", "skipped_steps"]
 
-_TEXT_WIDTH = 160  # of the plan in TensorBoard, which scrolls
+_TEXT_WIDTHS = (120, 160)  # of the plan in TensorBoard: what a window shows, and for what needs more, which scrolls
 
 
 class RunFiles(Callback):
@@ -169,7 +170,8 @@ class RunFiles(Callback):
                 logger.close()
 
     def _show(self, logger: RunLogger, plan: Plan, picture: Path) -> None:
-        logger.log_text("plan", _as_code(plan_text(plan, _TEXT_WIDTH)))
+        narrow, wide = (plan_text(plan, width) for width in _TEXT_WIDTHS)
+        logger.log_text("plan", _as_code(wide if CUT in narrow else narrow))
         logger.log_text("config", _as_code(self._settings.get("config.yaml", "")))
         logger.log_figure("plan", picture)
         logger.experiment.add_custom_scalars(layout())
