@@ -37,6 +37,7 @@ class Dies(Callback):
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-component-update", "--disable-sync")
 TIMEOUT = 60_000  # ms, on a machine that has much else to do
 LINES = ".line-plot:not(.ghost) path.line"
+RIGHT = "one => one.getBoundingClientRect().right"
 ROWS = """grid => [...grid.shadowRoot.querySelectorAll('#header tr, #items tr:not([hidden])')].map(
     row => [...row.querySelectorAll('slot')].map(slot => slot.assignedNodes()[0]?.textContent.trim() ?? ''))"""
 
@@ -204,13 +205,14 @@ def test_the_plan_and_the_config_stand_in_columns(page: Any, runs: dict[str, Pat
     expect(shown).to_have_count(2 * len(runs))
     texts = [text.strip("\n") for text in shown.all_text_contents()]
     for folder in runs.values():
-        assert plan_text(lo.Plan.from_json((folder / "plan.json").read_text()), 160) in texts
+        assert plan_text(lo.Plan.from_json((folder / "plan.json").read_text()), 120) in texts
         assert (folder / ".hydra" / "config.yaml").read_text().strip("\n") in texts
     for text in shown.all():
         look = "text => [getComputedStyle(text).whiteSpace, getComputedStyle(text).fontFamily]"
         white_space, font = text.evaluate(look)
         assert white_space == "pre"
         assert "mono" in font
+        assert text.evaluate(RIGHT) <= page.locator("tf-text-loader").first.evaluate(RIGHT), "it would have to scroll"
 
 
 def test_the_plan_is_a_picture(page: Any, runs: dict[str, Path]) -> None:

@@ -21,10 +21,11 @@ from lit_optim.plan import Plan
 from lit_optim.render import plan_text, save_figure
 from lit_optim.runs.metric import falls
 from lit_optim.scheduler import PlanScheduler
+from lit_optim.tables import CUT
 
 __all__ = ["RunFiles", "skipped_steps"]
 
-_TEXT_WIDTH = 160  # of the plan in trackers, which scroll
+_TEXT_WIDTHS = (120, 160)  # of the plan in trackers: what a window shows, and for what needs more, which scrolls
 
 
 class RunFiles(Callback):
@@ -98,10 +99,12 @@ class RunFiles(Callback):
             save_figure(plan, picture)
             self._write_metrics("running", trainer)
             step = 0 if self._start_from is None else self._start_from.step
+            narrow, wide = (plan_text(plan, width) for width in _TEXT_WIDTHS)
+            shown = wide if CUT in narrow else narrow
             for tracker in _trackers(trainer):
                 if self.folder.goes_on:
                     tracker.mark_resume(step)
-                tracker.show(plan_text(plan, _TEXT_WIDTH), self._settings.get("config.yaml", ""), picture)
+                tracker.show(shown, self._settings.get("config.yaml", ""), picture)
                 tracker.log_start(self._hparams)
             print(plan, flush=True)
             if self._start_from is not None:
