@@ -30,6 +30,7 @@ from lit_optim.integration.checkpoint_io import AtomicCheckpointIO
 from lit_optim.integration.compiled import accept_compiled
 from lit_optim.integration.horizon import accumulation_schedulers, fitting_horizon, warned_of_time
 from lit_optim.integration.loop import check_loop, check_needs
+from lit_optim.integration.sharding import listing_units, supply_configure_model
 from lit_optim.monitors import monitors_in
 from lit_optim.plan import Plan
 from lit_optim.planner import Planner, make_plan
@@ -84,6 +85,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     trust(recipe)  # once more, for who has no `prepare`: what is saved from here on can be loaded
     _make_resumable(module).on_asking()
     plan = warned_of_time(make_plan(module, recipe, fitting_horizon(module.trainer)), module.trainer)
+    plan = listing_units(plan, module.trainer, module)
     _check_same_everywhere(plan.hash)
     check_needs(module.trainer, plan, needs_in(plan))
     late = _frozen_too_late(module, plan)
@@ -147,6 +149,7 @@ def prepare(module: nn.Module, recipe: Recipe) -> None:
     freeze(module, recipe)
     if isinstance(module, LightningModule) and module._trainer is not None:  # None: whoever calls `setup` by hand
         _make_resumable(module)
+        supply_configure_model(module)
 
 
 def _make_resumable(module: LightningModule) -> Continuing:
