@@ -24,6 +24,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
+from lit_optim.cli.launched import is_rank_zero
 from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
 from lit_optim.cli.project import allowed_factories
 from lit_optim.cli.reporting import FULL_ERROR, report
@@ -108,7 +109,7 @@ def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         _restore(asked_for_traceback)
         try:
             warnings = check_top_level(config, cast("DictConfig", HydraConfig.instance().cfg))
-            if warnings and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            if warnings and is_rank_zero():
                 print("lit-optim: warning", *warnings, sep="\n", file=sys.stderr)
             return task(config)
         except LitOptimError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lit_optim.cli.app import NewFolders, run_app
+from lit_optim.cli.launched import Launched, is_rank_zero, no_folder_elsewhere
 from lit_optim.cli.look import look
 from lit_optim.errors import ConfigError, Mistake, RunError, nearest
 from lit_optim.lr_scaling import SIZE, WAY
@@ -30,7 +30,8 @@ _COMPARED = ("seed", "data", "model", "optimizer", "rules", "schedule", "trainer
 
 def run(arguments: Sequence[str]) -> int:
     """The verb; every argument is Hydra's."""
-    return run_app(arguments, train, extra=("hydra.output_subdir=null",))  # .hydra/ is written once the run is sound
+    extra = ("hydra.output_subdir=null", *no_folder_elsewhere())  # .hydra/ is written once the run is sound
+    return run_app(arguments, train, extra)
 
 
 def train(config: DictConfig, goes_on: bool = False, overrides: Sequence[str] | None = None) -> float | None:
@@ -61,9 +62,10 @@ def train(config: DictConfig, goes_on: bool = False, overrides: Sequence[str] | 
     quiet()
     output = Path(HydraConfig.get().runtime.output_dir)
     folder = RunFolder(output, NewFolders.of(output), goes_on)
+    launched = Launched.here()
     files: RunFiles | None = None
     try:
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if is_rank_zero():
             folder.check_free()
         recipe, mistakes = read_recipe(config)
         if mistakes:
@@ -75,9 +77,14 @@ def train(config: DictConfig, goes_on: bool = False, overrides: Sequence[str] | 
         check_monitors(config, module)
         trust(recipe)
         checkpoint = _starting_point(config, module, output / LAST if goes_on else None)
+        if launched is not None:
+            output = launched.agree(output)
+            folder.path = output
         files = RunFiles(folder, _settings(config, overrides), _hparams(config), checkpoint, config.resume.on_change)
         trainer = trainer_of(config, [*callbacks_of(config), files], loggers_of(config))
         _check_sweep(trainer)
+        if launched is not None:
+            launched.check_fits(trainer)
         start_from = None if checkpoint is None else checkpoint.path
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
         best = _test(config, trainer, module, data)
@@ -86,6 +93,8 @@ def train(config: DictConfig, goes_on: bool = False, overrides: Sequence[str] | 
         if not started:
             folder.withdraw()
         told = translated(error, output, started)
+        if launched is not None:
+            launched.refuse(told)
         if told is error:
             raise
         raise told from error
