@@ -214,38 +214,44 @@ EQUAL = (
     "data=digits",
     "model.hidden_dims=[10,10]",
     "trainer.limit_train_batches=4",
-    "optimizer=momentum",
+    "optimizer.lr=0.01",
+    "rules=none",
+    "rules.second={match: net.layer.2, lr: 0.02}",
     "schedule=exponential",  # which is the same however long the run
     "schedule.lr.rate=0.7",
     "test=false",
 )
-FIRST, SECOND = (f"rules.layer{n}={{match: net.layer.{n}, lr: 0.0{n}, weight_decay: 0}}" for n in (4, 2))
+ORDERS = {  # a norm that no gradient has: the layers' groups, and so their places, are all that differs
+    "0, 4, 2": "rules.clipped={match: net.layer.2, clip_norm: 1000}",
+    "0, 2, 4": "rules.clipped={match: net.layer.4, clip_norm: 1000}",
+}
 LEGS = ("single", "ddp", "ddp", "fsdp", "fsdp", "single", "fsdp", "ddp", "single")
 
 
 def test_state_goes_with_its_parameter_from_every_strategy_to_every_other(
     process: Any, lit_optim_: Any, tmp_path: Path
 ) -> None:
-    """Layers of one shape, their groups in another order each time: by position their moments would be swapped."""
+    """Two layers are of one shape: by position their moments would be swapped, and nobody told."""
     assert len({*pairwise(LEGS)}) == 8  # all but from a single process to another
     one, two = ("data.batch_size=128",), ("data.batch_size=64",)
     devices = {"single": one, **{name: (*own, *two) for name, own in STRATEGIES.items()}}
+    orders = [*ORDERS.values()]
     for number, strategy in enumerate(LEGS, 1):
-        verb = ["train", *EQUAL, *devices[strategy], f"hydra.run.dir=leg{number}"]
-        verb += [f"ckpt=leg{number - 1}/checkpoints/last.ckpt"] * (number > 1)
-        rules = (FIRST, SECOND) if number % 2 else (SECOND, FIRST)
+        leg = ["train", *EQUAL, *devices[strategy], f"hydra.run.dir=leg{number}", orders[number % 2]]
+        leg += [f"ckpt=leg{number - 1}/checkpoints/last.ckpt"] * (number > 1)
         command = lit_optim_ if strategy == "single" else process
-        ended = command(*verb, *rules, f"trainer.max_epochs={number}")
+        ended = command(*leg, f"trainer.max_epochs={number}")
         assert ended.code == 0, ended.err
-    whole = (*EQUAL, *one, FIRST, SECOND, f"trainer.max_epochs={len(LEGS)}", "hydra.run.dir=whole")
+    whole = (*EQUAL, *one, orders[0], f"trainer.max_epochs={len(LEGS)}", "hydra.run.dir=whole")
     assert lit_optim_("train", *whole).code == 0
     ours, theirs = state_of(tmp_path / f"leg{len(LEGS)}"), state_of(tmp_path / "whole")
     assert ours["global_step"] == theirs["global_step"] == 4 * len(LEGS)
     for name, tensor in theirs["state_dict"].items():
-        torch.testing.assert_close(ours["state_dict"][name], tensor, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(ours["state_dict"][name], tensor, rtol=1e-3, atol=1e-5)
     for name, state in theirs["optimizer_states"][0]["state"].items():
-        momentum = ours["optimizer_states"][0]["state"][name]["momentum_buffer"]
-        torch.testing.assert_close(momentum, state["momentum_buffer"], rtol=1e-3, atol=1e-6)
+        for moment in ("exp_avg", "exp_avg_sq"):
+            mine = ours["optimizer_states"][0]["state"][name][moment]
+            torch.testing.assert_close(mine, state[moment], rtol=1e-2, atol=1e-6)
 
 
 def test_two_ranks_search_one_line(process: Any, lit_optim_: Any, tmp_path: Path) -> None:
