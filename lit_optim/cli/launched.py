@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
     from torch.distributed.distributed_c10d import Store
 
-__all__ = ["Launched", "is_rank_zero", "no_folder_elsewhere"]
+__all__ = ["Launched", "check_started", "is_rank_zero", "no_folder_elsewhere"]
 
 _TORCHRUN, _SRUN = "TORCHELASTIC_RUN_ID", "SLURM_NTASKS"  # in the environment of what each of them starts
 _PATIENCE = timedelta(minutes=10)  # machines of a cluster don't begin at the same time
@@ -43,6 +43,27 @@ def no_folder_elsewhere() -> tuple[str, ...]:
     """
     started_several = _TORCHRUN in os.environ or _SRUN in os.environ
     return ("hydra.run.dir=.",) if started_several and not is_rank_zero() else ()
+
+
+def check_started(config: DictConfig) -> None:
+    """Refuse a run on several machines that nobody has told apart, or whose folders would be as many.
+
+    Args:
+        config: Of a run that neither torchrun nor srun has started.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    machines = OmegaConf.select(config, "trainer.num_nodes")
+    if not isinstance(machines, int) or machines <= 1:
+        return
+    if "NODE_RANK" not in os.environ:
+        problem = f"nothing says which of {machines} machines this is"
+        remedy = "start it on each with torchrun or srun, or set NODE_RANK, MASTER_ADDR and MASTER_PORT there"
+        raise ConfigError(Mistake("trainer.num_nodes", problem, str(machines), remedy=remedy))
+    if not any(one.lstrip("+").startswith("hydra.run.dir=") for one in HydraConfig.get().overrides.hydra):
+        problem, remedy = "each machine would make a folder of its own", "name one for all: hydra.run.dir=FOLDER"
+        raise ConfigError(Mistake("hydra.run.dir", problem, remedy=remedy))
 
 
 @dataclass
@@ -126,7 +147,8 @@ class Launched:
             if self.rank != 0:
                 self._store.set(f"{_ABOUT}{self.rank}", json.dumps(own))
                 verdict: dict[str, Any] = json.loads(self._store.get(_VERDICT))
-                self._store.add(_HEARD, 1)
+                if "mistakes" in verdict:
+                    self._store.add(_HEARD, 1)
             else:
                 others = range(1, self.world_size) if "mistakes" not in own else ()  # it waits for nobody to say no
                 verdict = _verdict([own, *(json.loads(self._store.get(f"{_ABOUT}{rank}")) for rank in others)])

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lit_optim.cli.app import NewFolders, run_app
-from lit_optim.cli.launched import Launched, is_rank_zero, no_folder_elsewhere
+from lit_optim.cli.launched import Launched, check_started, is_rank_zero, no_folder_elsewhere
 from lit_optim.cli.look import look
 from lit_optim.errors import ConfigError, Mistake, RunError, nearest
 from lit_optim.lr_scaling import SIZE, WAY
@@ -71,6 +71,8 @@ def train(config: DictConfig, goes_on: bool = False, overrides: Sequence[str] | 
         if mistakes:
             look(config)  # which tells these, and whatever else is wrong
         check_top(config)
+        if launched is None:
+            check_started(config)
         seed_of(config)
         data = data_of(config)
         module = module_of(config, data, recipe)
