@@ -21,7 +21,9 @@ from lit_optim.cli.overrides import accept_new_keys
 from lit_optim.models import MLP
 
 CONF = Path(lit_optim.conf.__file__).parent
-FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
+FILES = sorted(str(path.relative_to(CONF)) for path in CONF.glob("*.yaml")) + sorted(
+    str(path.relative_to(CONF)) for path in CONF.glob("*/*.yaml")
+)  # those below hydra/ are test_search.py's
 EXPERIMENTS = [Path(name).stem for name in FILES if name.startswith("experiment/")]
 TINY = ("data=digits", "data.batch_size=256", "model.hidden_dims=[8,8]", "test=false", "trainer.max_epochs=2")
 
