@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -12,6 +13,7 @@ from subprocess import CompletedProcess
 from types import SimpleNamespace
 from typing import Any
 
+import lit_optim.conf
 import pytest
 import torch
 from forked import Server
@@ -22,6 +24,7 @@ from lit_optim.cli import launched
 from lit_optim.cli.launched import Launched, is_rank_zero, no_folder_elsewhere
 from lit_optim.errors import Mistake
 
+README = (Path(lit_optim.conf.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "x",
     "WORLD_SIZE": "4",
@@ -189,9 +192,10 @@ Both = Callable[..., list[CompletedProcess[str]]]
 
 @pytest.fixture
 def agents(forked: Server, tmp_path: Path, free_port: int) -> Iterator[Both]:
-    """Two machines' torchrun, with one process each."""
-    agent = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d")
-    agent = (*agent, f"--rdzv-endpoint=localhost:{free_port}", "-m", "lit_optim", "train")
+    """The README's torchrun on two machines, with one process each."""
+    line = next(line for line in README.splitlines() if line.startswith("torchrun "))
+    here = line.replace("--nproc-per-node=4", "--nproc-per-node=1").replace("HOST:29500", f"localhost:{free_port}")
+    agent = ("-m", "torch.distributed.run", *here.split()[1:])
     with ThreadPoolExecutor(2) as pool:
         yield lambda *typed: list(pool.map(lambda _: forked.run(*agent, *typed, cwd=tmp_path), range(2)))
 
@@ -227,7 +231,7 @@ def check_as_alone(ended: list[CompletedProcess[str]], lit_optim_: Any, folder: 
 
 @pytest.mark.slow
 def test_two_torchruns_are_one_job(agents: Both, lit_optim_: Any, tmp_path: Path) -> None:
-    check_as_alone(agents(*TINY, *ON_CPU, "trainer=multi_node"), lit_optim_, tmp_path)
+    check_as_alone(agents(*TINY, *ON_CPU), lit_optim_, tmp_path)
 
 
 @pytest.mark.slow
@@ -238,6 +242,22 @@ def test_two_tasks_of_srun_share_parameters_out_and_go_on(tasks: Both, lit_optim
     assert [one.returncode for one in ended] == [0, 0], "".join(one.stderr for one in ended)
     assert json.loads((run / "metrics.json").read_text())["steps"] == 12
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "runs"]
+
+
+def test_the_script_for_slurm_trains_and_goes_on_where_it_was_requeued(tmp_path: Path) -> None:
+    script = README[README.index("#!/bin/bash\n") :].partition("```")[0]
+    assert "--nodes=2 --ntasks-per-node=4 " in script  # as Lightning wants it, and not --ntasks
+    (tmp_path / "srun").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/bin:/usr/bin", "SLURM_JOB_ID": "7"}
+
+    def run() -> str:
+        return subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, check=True, text=True,
+                              capture_output=True).stdout  # fmt: skip
+
+    assert run() == "--kill-on-bad-exit lit-optim train trainer=multi_node hydra.run.dir=runs/slurm/7\n"
+    (tmp_path / "runs" / "slurm" / "7" / ".hydra").mkdir(parents=True)
+    assert run() == "--kill-on-bad-exit lit-optim resume runs/slurm/7\n"
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import pytest
 import submitit
 
 LAUNCHERS = Path(lit_optim.conf.__file__).parent / "hydra" / "launcher"
+README = (LAUNCHERS.parent.parent.parent / "README.md").read_text(encoding="utf-8")
 TINY = ("data=digits", "data.batch_size=256", "model.hidden_dims=[8]", "test=false", "trainer.max_epochs=1")
 BARE = (*TINY, "callbacks=none", "logger=none")
 
@@ -22,6 +23,7 @@ def command_of(name: str) -> list[str]:
     assert purpose.endswith(" (extra slurm).")
     program, verb, multirun, *typed = shlex.split(command)
     assert (program, verb, multirun, typed[0]) == ("lit-optim", "train", "-m", f"hydra/launcher={Path(name).stem}")
+    assert f"\n{command}" in README
     return typed
 
 
