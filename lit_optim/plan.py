@@ -31,6 +31,7 @@ _FORMAT = 3  # of the JSON form; a reader refuses others
 FROZEN = "frozen"
 """Stands for what a rule has frozen among the groups that its parameters ended in."""
 
+_OUTSIDE_OF_HASH = ("warnings", "execution", "shard_units")
 _SCANNED = 10_000  # steps up to which a curve is scanned whole for its extremes
 
 
@@ -87,6 +88,8 @@ class Plan:
         arguments: By class, what it is constructed with beside the hyperparameters of its groups.
         execution: By class, how its steps are computed (``fused``, ``foreach``, …); outside of the hash.
         lr_scaling: What the learning rates were scaled by, where they were: the groups hold the scaled ones.
+        shard_units: Under FSDP2, the modules whose parameters are gathered together, by qualified name; the empty name
+            is the model itself, with what no other has. Outside of the hash.
     """
 
     groups: tuple[Group, ...]
@@ -100,6 +103,7 @@ class Plan:
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     execution: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lr_scaling: LrScaling | None = None
+    shard_units: tuple[str, ...] = ()
 
     def group(self, name: str) -> Group:
         """The group of that name, or the one group of the rule of that name.
@@ -180,7 +184,7 @@ class Plan:
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that name the plan: equal plans have equal ones, on every machine."""
-        data = {name: value for name, value in self._data().items() if name not in ("warnings", "execution")}
+        data = {name: value for name, value in self._data().items() if name not in _OUTSIDE_OF_HASH}
         return hashlib.sha256(json.dumps(canonical(data), sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
@@ -210,6 +214,7 @@ class Plan:
                 arguments={name: _tuples(of_class) for name, of_class in data["arguments"].items()},
                 execution=data["execution"],
                 lr_scaling=LrScaling(**data["lr_scaling"]) if "lr_scaling" in data else None,
+                shard_units=tuple(data.get("shard_units", ())),
             )
             if data["hash"] != plan.hash:
                 raise ValueError(f"its hash is {data['hash']}, its content's {plan.hash}")
@@ -238,6 +243,8 @@ class Plan:
             del data["horizon"]["epoch_steps"]
         if self.lr_scaling is None:
             del data["lr_scaling"]
+        if not self.shard_units:
+            del data["shard_units"]
         return data
 
 

@@ -154,12 +154,22 @@ def _notes(plan: Plan) -> Iterator[str]:
         told = [_of_class(name, said[name], plan) for name in _class_names(plan) if said.get(name)]
         if told:
             yield f"{what}: {'; '.join(told)}"
+    if plan.shard_units:
+        yield f"shard units: {_units_text(plan.shard_units)}"
     if plan.lr_scaling is not None:
         yield f"learning rates {plan.lr_scaling.told(plan.horizon.global_batch)}"
     yield from _schedule_notes(plan)
     if plan.frozen:
         by = Counter(f"rules.{plan.frozen_by[name]}" if name in plan.frozen_by else _MODEL for name in plan.frozen)
         yield "frozen: " + ", ".join(f"{many(count, 'tensor')} by {who}" for who, count in by.items())
+
+
+def _units_text(units: Sequence[str]) -> str:
+    """The first few by name; what the model itself gathers comes last."""
+    named = [name for name in units if name]
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    own = ("; all else together" if named else "the whole model as one") if "" in units else ""
+    return ", ".join(named[:3]) + more + own
 
 
 def _schedule_notes(plan: Plan) -> Iterator[str]:

@@ -28,7 +28,7 @@ ROWS = [
     {"runs"},
     {"structure"},
     {"kinds"},
-    {"depth", "selection"},
+    {"depth", "selection", "shard_units"},
     {"construction", "needs"},
     {"group_keys"},
     {"traits"},

@@ -243,7 +243,8 @@ def test_a_difference_is_told_in_words_and_changes_the_hash(other: lo.Plan, line
 
 
 def test_warnings_and_execution_stand_outside_of_hash_and_difference() -> None:
-    other = replace(PLAN, warnings=(), execution={"torch.optim.SGD": {"fused": True}})
+    other = replace(PLAN, warnings=(), execution={"torch.optim.SGD": {"fused": True}}, shard_units=("net", ""))
+    assert lo.Plan.from_json(other.to_json()) == other
     assert other != PLAN
     assert other.hash == PLAN.hash
     assert PLAN.diff(other) == []

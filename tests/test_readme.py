@@ -28,7 +28,7 @@ COMMANDS = list(
     dict.fromkeys(
         line.split("   #")[0].split("  #")[0].strip()
         for line in [*(line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines()), *IN_TABLES]
-        if line.startswith("lit-optim ")
+        if line.startswith("lit-optim ") and not re.search("hydra/launcher=(slurm|local)", line)  # test_launchers.py's
     )
 )
 SHORT = [

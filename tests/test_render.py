@@ -268,6 +268,19 @@ def test_how_steps_are_computed_is_told() -> None:
     assert "execution" not in plan_text(lo.Plan((group("head"),), lo.Horizon(10)), 132)
 
 
+@pytest.mark.parametrize(
+    ("units", "text"),
+    [
+        (("",), "the whole model as one"),
+        (("a", "b", ""), "a, b; all else together"),
+        (("a", "b", "c", "d", "e", ""), "a, b, c and 2 more; all else together"),
+        (("a", "b"), "a, b"),  # of a module that shards itself
+    ],
+)
+def test_shard_units_are_told_by_name(units: tuple[str, ...], text: str) -> None:
+    assert f"shard units: {text}" in lines_of(lo.Plan((group("head"),), lo.Horizon(10), shard_units=units))
+
+
 def sixty(prefix: str = "all", **schedules: Mapping[str, Any]) -> lo.Plan:
     groups = tuple(
         group(

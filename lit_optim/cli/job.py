@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+from lit_optim.cli.launched import is_rank_zero
 from lit_optim.cli.prefixed import Prefixed
 from lit_optim.cli.reporting import FULL_ERROR, report, restore_full_error
 from lit_optim.cli.suggestions import without_leftovers
@@ -102,7 +103,7 @@ class Job:
         if not is_sweep():
             _check_no_sweeper()
         warnings = check_top_level(config, cast("DictConfig", HydraConfig.instance().cfg))
-        if warnings and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if warnings and is_rank_zero():
             print("lit-optim: warning", *warnings, sep="\n", file=sys.stderr)
         return self.task(config)
 

@@ -81,6 +81,7 @@ def look(config: DictConfig) -> Look:
     from lit_optim.cli.quiet import quiet
     from lit_optim.integration.horizon import planned_horizon, warned_of_time
     from lit_optim.integration.loop import check_loop, check_needs
+    from lit_optim.integration.sharding import listing_units
     from lit_optim.planner import make_plan
 
     quiet()
@@ -113,7 +114,7 @@ def look(config: DictConfig) -> Look:
             module.configure_model()
             plan = make_plan(module, recipe, horizon or _any_run(recipe))
     if plan is not None and trainer is not None:
-        plan = warned_of_time(plan, trainer)
+        plan = listing_units(warned_of_time(plan, trainer), trainer, module)
         with refusals.noted():
             check_needs(trainer, plan, needs_in(plan))
     _drop_echoes(refusals, mistakes, horizon)

@@ -7,6 +7,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from lit_optim.cli.launched import is_rank_zero
 from lit_optim.errors import LitOptimError
 
 __all__ = ["FULL_ERROR", "report", "restore_full_error", "shown"]
@@ -17,7 +18,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 
 def report(error: LitOptimError) -> None:
     """Print a refusal to stderr, once a job; with HYDRA_FULL_ERROR=1 the traceback before it."""
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_rank_zero():
         if os.environ.get(FULL_ERROR) == "1":
             traceback.print_exception(error)
         print(f"lit-optim: {type(error).__name__}\n{error}", file=sys.stderr)

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lit_optim.cli.app import CONFIG_NAME, report, run_app
+from lit_optim.cli.launched import is_rank_zero
 from lit_optim.cli.overrides import accept_new_keys
 from lit_optim.cli.train import train
 from lit_optim.errors import Mistake, RunError, nearest
@@ -52,7 +53,8 @@ def run(arguments: Sequence[str]) -> int:
         report(error)
         return 1
     if before.directory.is_dir() and before.directory != Path.cwd():
-        print(f"in {before.directory}, where the run was started", file=sys.stderr)
+        if is_rank_zero():
+            print(f"in {before.directory}, where the run was started", file=sys.stderr)
         os.chdir(before.directory)
     overrides = _merged(before.overrides, accept_new_keys(rest))
     quoted = str(before.folder).replace("\\", "\\\\").replace('"', '\\"')

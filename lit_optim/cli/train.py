@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lit_optim.cli.app import NewFolders, run_app
 from lit_optim.cli.job import hydra_files, is_sweep
+from lit_optim.cli.launched import Launched, check_started, is_rank_zero, no_folder_elsewhere
 from lit_optim.cli.look import look
 from lit_optim.cli.reporting import shown
 from lit_optim.errors import ConfigError, Mistake, RunError, nearest
@@ -33,7 +33,8 @@ _COMPARED = ("seed", "data", "model", "optimizer", "rules", "schedule", "trainer
 
 def run(arguments: Sequence[str]) -> int:
     """The verb; every argument is Hydra's."""
-    return run_app(arguments, train, extra=("hydra.output_subdir=null",))  # .hydra/ is written once the run is sound
+    extra = ("hydra.output_subdir=null", *no_folder_elsewhere())  # .hydra/ is written once the run is sound
+    return run_app(arguments, train, extra)
 
 
 def train(
@@ -71,15 +72,18 @@ def train(
     quiet()
     output = Path(HydraConfig.get().runtime.output_dir)
     folder = RunFolder(output, NewFolders.of(output), goes_on)
+    launched = Launched.here()
     files: RunFiles | None = None
     ranks: Ranks | None = None
     try:
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if is_rank_zero():
             folder.check_free()
         recipe, mistakes = read_recipe(config)
         if mistakes:
             look(config)  # which tells these, and whatever else is wrong
         check_top(config)
+        if launched is None:
+            check_started(config)
         seed_of(config)
         ranks = None if rank is not None else Ranks.of(config)
         if ranks is not None:
@@ -91,9 +95,14 @@ def train(
         _check_objective(config, module)
         trust(recipe)
         checkpoint = _starting_point(config, module, output / LAST if goes_on else None)
+        if launched is not None:
+            output = launched.agree(output)
+            folder.path = output
         files = RunFiles(folder, hydra_files(config, overrides), _hparams(config), checkpoint, config.resume.on_change)
         own = [files] if rank is None else [files, rank]
         trainer = trainer_of(config, [*callbacks_of(config), *own], loggers_of(config))
+        if launched is not None:
+            launched.check_fits(trainer)
         start_from = None if checkpoint is None else checkpoint.path
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
         best = _test(config, trainer, module, data)
@@ -102,6 +111,8 @@ def train(
         if not started:
             folder.withdraw()
         told = translated(error, output, started)
+        if launched is not None:
+            launched.refuse(told)
         if told is error:
             raise
         raise told from error

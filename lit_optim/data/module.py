@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lit_optim.data.loader import TensorLoader, wrong_count
 from lit_optim.errors import DataError, Mistake
+from lit_optim.integration.shares import share_of
 
 __all__ = ["InMemoryDataModule", "Pair", "Splits", "as_pair", "missing_extra"]
 
@@ -35,7 +36,8 @@ class InMemoryDataModule(LightningDataModule, ABC):
 
     ``prepare_data`` is for what only one process may do, such as a download, and ``setup`` loads the data, once. After
     it ``len(dm.train_dataloader())`` is the number of training batches an epoch. Each process takes its share of the
-    data by the Trainer's ``global_rank`` and ``world_size`` (see :class:`TensorLoader`), all of it without a Trainer.
+    data (see :class:`TensorLoader`; processes that split layers between them take the same), all of it without a
+    Trainer.
 
     Args:
         batch_size: Training samples a batch on each device, at least 1.
@@ -95,7 +97,8 @@ class InMemoryDataModule(LightningDataModule, ABC):
     def _share(self) -> dict[str, Any]:
         if self.trainer is None:
             return {}
-        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        share = share_of(self.trainer)
+        return {"rank": share.rank, "world_size": share.replicas}
 
 
 class _InStep(TensorLoader):

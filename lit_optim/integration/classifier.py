@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 
-from lit_optim.errors import ConfigError, Mistake
 from lit_optim.integration.module import RecipeLike, RecipeModule
 
 __all__ = ["LitClassifier"]
@@ -39,25 +38,6 @@ class LitClassifier(RecipeModule):
         self.net = net
         self.val_acc = MulticlassAccuracy(num_classes=None, average="micro")
         self.test_acc = MulticlassAccuracy(num_classes=None, average="micro")
-
-    def configure_model(self) -> None:
-        """Under FSDP2, share the parameters out over the devices, once for fit and test; otherwise nothing.
-
-        Raises:
-            ConfigError: A mesh with tensor parallelism, which no network has by itself.
-        """
-        if self.device_mesh is None:
-            return
-        from torch.distributed.fsdp import FSDPModule, fully_shard
-
-        tensor_parallel = self.device_mesh["tensor_parallel"].size()
-        if tensor_parallel > 1:  # each of these devices would train a network of its own
-            remedy = "use trainer=fsdp, or set trainer.strategy.tensor_parallel_size=1"
-            problem = "this module shares out data and parameters, and can't split a layer"
-            key = "trainer.strategy.tensor_parallel_size"
-            raise ConfigError(Mistake(key, problem, given=str(tensor_parallel), remedy=remedy))
-        if not isinstance(self.net, FSDPModule):
-            fully_shard(self.net, mesh=self.device_mesh["data_parallel"])
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, (batch, classes)."""

@@ -14,6 +14,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lit_optim.durations import Horizon, steps_before
 from lit_optim.errors import Mistake, PlanError
+from lit_optim.integration.shares import share_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningDataModule, Trainer
@@ -56,7 +57,7 @@ def planned_horizon(trainer: Trainer, data: LightningDataModule) -> Horizon:
     data.setup("fit")
     loader = data.train_dataloader()
     limit = trainer.limit_train_batches
-    batches = _batches_of_one_rank(loader, trainer.world_size)
+    batches = _batches_of_one_share(loader, share_of(trainer).replicas)
     if limit is not None and not (batches == math.inf and isinstance(limit, float)):
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     return _horizon(trainer, batches, loader)
@@ -100,7 +101,8 @@ def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:
         epochs = [(first, steps) for first, steps in epochs if steps_before(first, epochs) < total]
         accumulated = {first: accumulated[first] for first, _ in epochs}  # the rest is after the end
     size = getattr(loader, "batch_size", None)
-    together = {size * many * trainer.world_size if isinstance(size, int) else None for many in accumulated.values()}
+    shares = share_of(trainer).replicas
+    together = {size * many * shares if isinstance(size, int) else None for many in accumulated.values()}
     samples = together.pop() if len(together) == 1 else None
     differing = tuple(next(alike) for _, alike in groupby(epochs, key=lambda epoch: epoch[1]))
     return Horizon(total, epochs[0][1] if epochs else None, samples, differing if len(differing) > 1 else ())
@@ -153,15 +155,15 @@ def _check_counts(trainer: Trainer) -> None:
         raise PlanError(*mistakes)
 
 
-def _batches_of_one_rank(loader: Any, world_size: int) -> float:
+def _batches_of_one_share(loader: Any, shares: int) -> float:
     """Batches an epoch; Lightning gives a plain DataLoader a DistributedSampler, which shares the samples out."""
     try:
         batches = len(loader)
     except (TypeError, NotImplementedError):  # a stream; a DataLoader over one has a __len__ that raises
         return math.inf
-    if world_size == 1 or not isinstance(loader, DataLoader) or not isinstance(loader.dataset, Sized):
+    if shares == 1 or not isinstance(loader, DataLoader) or not isinstance(loader.dataset, Sized):
         return batches
     if loader.batch_size is None or isinstance(loader.sampler, DistributedSampler):
         return batches
-    samples = math.ceil(len(loader.dataset) / world_size)
+    samples = math.ceil(len(loader.dataset) / shares)
     return samples // loader.batch_size if loader.drop_last else math.ceil(samples / loader.batch_size)

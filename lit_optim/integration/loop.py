@@ -54,8 +54,8 @@ def check_needs(trainer: Trainer, plan: Plan, needs: Needs) -> None:
 
     Raises:
         PlanError: ``16-mixed`` with an optimizer that needs a closure or the graph of its gradients; several processes
-            with the latter; sharded parameters with one that evaluates the model; a clipped group under FSDP1;
-            checkpoints of a state that can't be loaded again.
+            with the latter; FSDP1; sharded parameters with one that evaluates the model; checkpoints of a state that
+            can't be loaded again.
     """
     mistakes = []
     names = ", ".join(dict.fromkeys(group.optimizer for group in plan.groups))
@@ -69,14 +69,13 @@ def check_needs(trainer: Trainer, plan: Plan, needs: Needs) -> None:
         problem = f"{names} differentiates its gradients, and those that are averaged over processes have no graph"
         remedy = "use one process (trainer.devices=1), or another optimizer"
         mistakes.append(Mistake("trainer.devices", problem, str(trainer.world_size), remedy=remedy))
-    if needs.evaluates and isinstance(trainer.strategy, ModelParallelStrategy | FSDPStrategy):
+    if isinstance(trainer.strategy, FSDPStrategy):
+        problem = "FSDP1 flattens parameters, which leaves no shapes for Muon and no gradients to clip or to look at"
+        remedy = "use FSDP2 (trainer=fsdp), which torch keeps in its place"
+        mistakes.append(Mistake("trainer.strategy", problem, type(trainer.strategy).__name__, remedy=remedy))
+    if needs.evaluates and isinstance(trainer.strategy, ModelParallelStrategy):
         problem = f"{names} evaluates the model within its step, at weights that it moves as whole tensors"
         remedy = "use trainer=ddp, which leaves them whole, or another optimizer"
-        mistakes.append(Mistake("trainer.strategy", problem, type(trainer.strategy).__name__, remedy=remedy))
-    clipped = next((group for group in plan.groups if group.clip_norm is not None), None)
-    if clipped is not None and isinstance(trainer.strategy, FSDPStrategy):
-        problem = f"FSDP1 leaves no whole gradients of group {clipped.name}, whose norm is to be clipped"
-        remedy = "use FSDP2 (trainer=fsdp), or remove clip_norm"
         mistakes.append(Mistake("trainer.strategy", problem, type(trainer.strategy).__name__, remedy=remedy))
     if any(not getattr(saver, "save_weights_only", False) for saver in trainer.checkpoint_callbacks):
         mistakes += _not_to_be_saved(plan)

@@ -29,6 +29,7 @@ from lit_optim.integration.checkpoint_io import AtomicCheckpointIO
 from lit_optim.integration.compiled import accept_compiled
 from lit_optim.integration.horizon import accumulation_schedulers, fitting_horizon, warned_of_time
 from lit_optim.integration.loop import check_loop, check_needs
+from lit_optim.integration.sharding import listing_units, supply_configure_model
 from lit_optim.monitors import monitors_in
 from lit_optim.plan import Plan
 from lit_optim.planner import Planner, make_plan
@@ -85,6 +86,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     _make_resumable(module).on_asking()
     horizon = fitting_horizon(module.trainer)
     plan = warned_of_time(agreed(lambda: make_plan(module, recipe, horizon)), module.trainer)
+    plan = listing_units(plan, module.trainer, module)
     check_needs(module.trainer, plan, needs_in(plan))
     late = _frozen_too_late(module, plan)
     optimizer, scheduler = build(module, plan)
@@ -147,6 +149,7 @@ def prepare(module: nn.Module, recipe: Recipe) -> None:
     freeze(module, recipe)
     if isinstance(module, LightningModule) and module._trainer is not None:  # None: whoever calls `setup` by hand
         _make_resumable(module)
+        supply_configure_model(module)
 
 
 def _make_resumable(module: LightningModule) -> Continuing:

@@ -60,7 +60,7 @@ def test_each_process_takes_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, list[list[int]]] = {"train": [], "val": [], "test": []}
     for rank in range(3):
         data = Numbers(batch_size=2)
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=3, overfit_batches=0)  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=3, strategy=None, overfit_batches=0)  # type: ignore[assignment]
         seen["train"].append(samples(data.train_dataloader()))
         seen["val"].append(samples(data.val_dataloader()))
         seen["test"].append(samples(data.test_dataloader()))

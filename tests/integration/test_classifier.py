@@ -92,23 +92,3 @@ def test_forward_gives_logits(module: lo.LitClassifier) -> None:
 def test_its_metrics_add_nothing_to_train_or_to_save(module: lo.LitClassifier) -> None:
     names = {f"net.{name}" for name in module.net.state_dict()}
     assert set(module.state_dict()) == names == {name for name, _ in module.named_parameters()}
-
-
-def test_a_mesh_that_splits_layers_is_refused(module: lo.LitClassifier) -> None:
-    class Mesh:
-        def __getitem__(self, name: str) -> Mesh:
-            return self
-
-        def size(self) -> int:
-            return 2
-
-    module._device_mesh = Mesh()  # type: ignore[assignment]
-    with pytest.raises(lo.ConfigError, match="can't split a layer") as refusal:
-        module.configure_model()
-    assert refusal.value.mistakes[0].key == "trainer.strategy.tensor_parallel_size"
-
-
-def test_without_a_mesh_the_network_stays_as_it_is(module: lo.LitClassifier) -> None:
-    before = type(module.net)
-    module.configure_model()
-    assert type(module.net) is before

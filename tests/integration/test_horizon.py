@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Te
 import lit_optim as lo
 from lit_optim.data.loader import TensorLoader
 from lit_optim.durations import steps_of
-from lit_optim.integration.horizon import _batches_of_one_rank, _check_counts, fitting_horizon, planned_horizon
+from lit_optim.integration.horizon import _batches_of_one_share, _check_counts, fitting_horizon, planned_horizon
 
 SAMPLES = 22
 X = torch.randn(SAMPLES, 3, generator=torch.Generator().manual_seed(0))
@@ -160,12 +160,12 @@ def test_shares_a_plain_loader_out_as_a_distributed_sampler_would(
     plain = DataLoader(dataset, batch_size=batch_size, drop_last=drop_last)
     sampler = DistributedSampler(dataset, world_size, 0)
     shared = DataLoader(dataset, batch_size=batch_size, drop_last=drop_last, sampler=sampler)
-    assert _batches_of_one_rank(plain, world_size) == len(shared)
-    assert _batches_of_one_rank(shared, world_size) == len(shared)  # shared out already
+    assert _batches_of_one_share(plain, world_size) == len(shared)
+    assert _batches_of_one_share(shared, world_size) == len(shared)  # shared out already
 
 
 def test_an_in_memory_loader_already_counts_one_ranks_share() -> None:
-    assert _batches_of_one_rank(TensorLoader((X,), 4, rank=0, world_size=2), 2) == 3
+    assert _batches_of_one_share(TensorLoader((X,), 4, rank=0, world_size=2), 2) == 3
 
 
 def test_a_callback_that_would_make_the_plan_a_lie_is_refused() -> None:

@@ -57,22 +57,21 @@ def test_differentiated_gradients_and_several_processes_are_refused(trainer: Any
         check_needs(one, plan, Needs(graph=True))
 
 
-def test_a_clipped_group_under_fsdp1_is_refused(trainer: Any) -> None:
-    rules = {"head": {"match": {"module": "head"}, "clip_norm": 1.0}}
-    recipe = lo.Recipe.from_config({"optimizer": {"_target_": "torch.optim.SGD"}, "rules": rules})
-    one = trainer()
-    one.strategy.__class__ = type(
-        "Sharded", (FSDPStrategy,), {"world_size": 1, "precision_plugin": one.precision_plugin}
-    )
-    with pytest.raises(lo.PlanError, match=r"FSDP1 leaves no whole gradients of group head"):
-        check_needs(one, lo.make_plan(Net(), recipe, lo.Horizon(3)), Needs())
-
-
-@pytest.mark.parametrize("kind", [FSDPStrategy, ModelParallelStrategy])
-def test_sharded_weights_and_evaluations_at_others_are_refused(kind: type, trainer: Any) -> None:
-    plan = lo.make_plan(Net(), lo.Recipe.from_config({"optimizer": SAM}), lo.Horizon(3))
+def sharded(trainer: Any, kind: type) -> Any:
     one = trainer()
     one.strategy.__class__ = type("Sharded", (kind,), {"world_size": 1, "precision_plugin": one.precision_plugin})
+    return one
+
+
+def test_fsdp1_is_refused(trainer: Any) -> None:
+    plan = lo.make_plan(Net(), lo.Recipe.from_config({"optimizer": SAM}), lo.Horizon(3))
+    with pytest.raises(lo.PlanError, match=r"^trainer\.strategy: FSDP1 flattens parameters.*\n.*\n.*use FSDP2"):
+        check_needs(sharded(trainer, FSDPStrategy), plan, Needs())
+
+
+def test_sharded_weights_and_evaluations_at_others_are_refused(trainer: Any) -> None:
+    plan = lo.make_plan(Net(), lo.Recipe.from_config({"optimizer": SAM}), lo.Horizon(3))
+    one = sharded(trainer, ModelParallelStrategy)
     with pytest.raises(lo.PlanError, match="at weights that it moves as whole tensors"):
         check_needs(one, plan, Needs(gradients_first=True))
     check_needs(one, plan, Needs(closure=True))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 __all__ = ["OptimizerModes"]
@@ -33,6 +34,9 @@ class OptimizerModes(Callback):
         if not self._trains and self._optimizer in trainer.optimizers:
             self._optimizer.train()
             self._trains = True
+            for module in trainer.lightning_module.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()  # what validation has gathered, FSDP2 would take for the weights of the next batch
 
     def _eval(self) -> None:
         if self._trains and self._optimizer.state:  # before the first step there is nothing to switch between

@@ -1,0 +1,64 @@
+"""FSDP2 for a module that doesn't shard itself: ``configure_model``, and what the plan says of it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+from lit_optim.errors import ConfigError, Mistake
+from lit_optim.plan import Plan
+from lit_optim.shard_units import sharded_in, units_of
+
+__all__ = ["listing_units", "share_out", "supply_configure_model"]
+
+_STEPS = ("training_step", "validation_step", "test_step", "predict_step")
+
+
+def supply_configure_model(module: LightningModule) -> None:
+    """Give a module ``share_out`` for its ``configure_model``, where the strategy needs one and it has none of its own.
+
+    Of this instance, and under such a strategy alone: Lightning takes a module with the hook for one that makes its
+    layers in it, and its WeightAveraging warns.
+
+    Args:
+        module: In its ``setup``, which comes before.
+    """
+    if isinstance(module.trainer.strategy, ModelParallelStrategy) and not is_overridden("configure_model", module):
+        module.configure_model = functools.partial(share_out, module)  # type: ignore[method-assign]
+
+
+def share_out(module: LightningModule) -> None:
+    """Share the parameters out over the devices, a unit at a time (see `units_of`); once for fit and test.
+
+    Names stay as they are. The module's steps gather what no block has, as its ``forward`` would: Lightning calls them
+    and not that, and they may use any parameter.
+
+    Raises:
+        ConfigError: A mesh with tensor parallelism, which no module has by itself.
+    """
+    if module.device_mesh is None or isinstance(module, FSDPModule):
+        return
+    tensor_parallel = module.device_mesh["tensor_parallel"].size()
+    if tensor_parallel > 1:  # each of these devices would train a network of its own
+        remedy = "use trainer=fsdp, or set trainer.strategy.tensor_parallel_size=1"
+        problem = "this module shares out data and parameters, and can't split a layer"
+        key = "trainer.strategy.tensor_parallel_size"
+        raise ConfigError(Mistake(key, problem, given=str(tensor_parallel), remedy=remedy))
+    for unit in units_of(module).values():
+        fully_shard(unit, mesh=module.device_mesh["data_parallel"])
+    for step in _STEPS:
+        if is_overridden(step, module):
+            register_fsdp_forward_method(module, step)
+
+
+def listing_units(plan: Plan, trainer: Trainer, module: LightningModule) -> Plan:
+    """The plan with the units that FSDP2 gathers: those that there are, or those that `share_out` is going to make."""
+    if not isinstance(trainer.strategy, ModelParallelStrategy):
+        return plan
+    units = sharded_in(module) or ([] if is_overridden("configure_model", module) else [*units_of(module)])
+    return replace(plan, shard_units=tuple(units))
