@@ -16,8 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from lit_optim.cli.launched import is_rank_zero
 from lit_optim.cli.prefixed import Prefixed
+from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import FULL_ERROR, report, restore_full_error
 from lit_optim.cli.suggestions import without_leftovers
 from lit_optim.cli.top_level import check_top_level

@@ -7,7 +7,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from lit_optim.cli.launched import is_rank_zero
+from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.errors import LitOptimError
 
 __all__ = ["FULL_ERROR", "report", "restore_full_error", "shown"]
