@@ -71,6 +71,7 @@ class Job:
             Exception: Of the task, in another process and where it can't be recorded.
         """
         away = os.getpid() != self._home
+        sys.argv = [*self.typed]  # for whoever notes how the run was started
         restore_full_error(self.full_error)
         with ExitStack() as stack:
             stack.enter_context(allowing(*self.factories))

@@ -21,7 +21,8 @@ from omegaconf import OmegaConf
 
 import lit_optim as lo
 from lit_optim.cli import launched
-from lit_optim.cli.launched import Launched, is_rank_zero, no_folder_elsewhere
+from lit_optim.cli.launched import Launched, no_folder_elsewhere
+from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.errors import Mistake
 
 README = (Path(lit_optim.conf.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
