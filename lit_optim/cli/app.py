@@ -96,7 +96,6 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     job = Job(task, [*sys.argv], full_error, factories)
     sys.argv = [sys.argv[0], *overrides_first([*accept_new_keys(arguments), *extra])]
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
-    failed = 0
     try:
         code = _launch(job, arguments)
     finally:
