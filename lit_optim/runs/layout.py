@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lit_optim.tables import ABSENT, shortened, table, wrapped
 
-__all__ = ["Cells", "folded", "laid_out"]
+__all__ = ["Cells", "folded", "labelled", "laid_out"]
 
 Cells = Mapping[str, Sequence[str]]
 """By heading, a text a row."""
@@ -45,6 +45,16 @@ def laid_out(names: Sequence[str], results: Cells, settings: Cells, rest: Cells,
     kept, notes = folded(settings)
     lines = [_table([*first, *_short(kept), *last], width), *([""] if notes else [])]
     return "\n".join([*lines, *(wrapped(note, width) for note in notes)])
+
+
+def labelled(settings: Cells) -> list[str]:
+    """In a few words what each row is: ``AdamW optimizer.lr=0.1``; nothing where no setting differs."""
+    columns, _ = folded(settings)
+    is_class = {key: key.endswith(_TARGET) or f"{key}{_TARGET}" in settings for key in columns}
+    texts = (
+        _classes(cells) if is_class[key] else [f"{key}={cell}" for cell in cells] for key, cells in columns.items()
+    )
+    return [" ".join(of_row) for of_row in zip(*texts, strict=True)]
 
 
 def folded(settings: Cells) -> tuple[dict[str, Sequence[str]], list[str]]:
