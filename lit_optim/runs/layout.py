@@ -48,11 +48,13 @@ def laid_out(names: Sequence[str], results: Cells, settings: Cells, rest: Cells,
 
 
 def labelled(settings: Cells) -> list[str]:
-    """In a few words what each row is: ``AdamW optimizer.lr=0.1``; nothing where no setting differs."""
+    """In a few words what each row is: ``AdamW lr=0.1``; nothing where no setting differs."""
     columns, _ = folded(settings)
-    is_class = {key: key.endswith(_TARGET) or f"{key}{_TARGET}" in settings for key in columns}
+    said = {key: key for key in columns if not key.endswith(_TARGET) and f"{key}{_TARGET}" not in settings}
+    leaves = [key.rpartition(".")[2] for key in said]
+    said = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(said, leaves, strict=True)}
     texts = (
-        _classes(cells) if is_class[key] else [f"{key}={cell}" for cell in cells] for key, cells in columns.items()
+        [f"{said[key]}={cell}" for cell in cells] if key in said else _classes(cells) for key, cells in columns.items()
     )
     return [" ".join(of_row) for of_row in zip(*texts, strict=True)]
 

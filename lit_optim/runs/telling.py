@@ -22,7 +22,7 @@ from lit_optim.tables import ABSENT, many, terminal_width, wrapped
 __all__ = ["as_csv", "as_json", "as_text", "row_labels"]
 
 _LONGEST = 28  # characters of the runs' names in one row
-_LABEL = 40  # characters of a row's label
+_LABEL = 44  # characters of a row's label
 _ORDER = {"max": "higher is better", "min": "lower is better"}
 
 

@@ -140,10 +140,11 @@ def test_a_rule_that_all_rows_have_is_not_folded() -> None:
 
 def test_a_label_says_in_a_few_words_what_a_row_is() -> None:
     rows = settings(run(ADAM), run(ADAM, "0.2"), run(LION))
-    assert labelled(rows) == ["AdamW optimizer.lr=0.1", "AdamW optimizer.lr=0.2", "Lion optimizer.lr=0.1"]
+    assert labelled(rows) == ["AdamW lr=0.1", "AdamW lr=0.2", "Lion lr=0.1"]
     assert labelled(settings(run(ADAM), run(LION, "0.2"))) == ["AdamW", "Lion"]
     alone = {"schedule.lr._target_": ["lit_optim.schedules.Cosine", ABSENT], "seed": ["1", "2"]}
     assert labelled(alone) == ["Cosine seed=1", f"{ABSENT} seed=2"]
+    assert labelled({"optimizer.lr": ["1", "2"], "rules.a.lr": ["3", "4"]})[0] == "optimizer.lr=1 rules.a.lr=3"
     assert labelled({}) == []
 
 
