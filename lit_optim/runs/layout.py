@@ -84,12 +84,11 @@ def folded(settings: Cells) -> tuple[dict[str, Sequence[str]], list[str]]:
 
 
 def _nodes(settings: Cells) -> Iterator[tuple[str, Sequence[str]]]:
-    """What others may come with: rules that some rows lack, then classes; each with what it is in each row."""
+    """What others may come with: rules, which some rows may lack, then classes; each with what it is in each row."""
     for rule in dict.fromkeys(".".join(key.split(".")[:2]) for key in settings if key.startswith(_RULES)):
         of_rule = [cells for key, cells in settings.items() if key.startswith(f"{rule}.")]
         is_there = [any(cell != ABSENT for cell in cells) for cells in zip(*of_rule, strict=True)]
-        if not all(is_there):
-            yield rule, [_THERE if there else ABSENT for there in is_there]
+        yield rule, [_THERE if there else ABSENT for there in is_there]
     for key, cells in settings.items():
         if key.endswith(_TARGET):
             yield key.removesuffix(_TARGET), _classes(cells)

@@ -133,6 +133,11 @@ def test_what_changes_together_by_choice_alone_is_not_folded() -> None:
     assert folded(searched) == (searched, [])
 
 
+def test_one_setting_of_a_rule_is_a_column_of_its_own() -> None:
+    alone = {"rules.head.lr": ["0.1", ABSENT], "seed": ["1", "2"]}
+    assert folded(alone) == (alone, [])
+
+
 def test_a_rule_that_all_rows_have_is_not_folded() -> None:
     rule = {"rules.head.lr": ["0.1", "0.2"], "rules.head.match": ["a", "b"]}
     assert folded(rule) == (rule, [])
