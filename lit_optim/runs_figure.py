@@ -16,7 +16,7 @@ __all__ = ["save_bands"]
 _COLOURED = 10  # the best rows; more can't be told apart
 _DRAWN = 2_000  # points of a curve; more can't be seen
 _POINTS = 40  # up to which each value has a mark of its own
-_LABEL = 34  # characters of a name in the legend
+_LABEL = 44  # characters of a name in the legend
 _DOTS_PER_INCH = 110
 _SAID = {"range": "mean, lowest and highest", "std": "mean ± standard deviation"}
 
@@ -33,7 +33,7 @@ def save_bands(bands: Sequence[Band], tag: str, path: Path, spread: Spread = "ra
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 4.4), layout="constrained")
+    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     labels = shortened([band.name for band in bands[:_COLOURED]], _LABEL)
@@ -55,6 +55,7 @@ def save_bands(bands: Sequence[Band], tag: str, path: Path, spread: Spread = "ra
     several = any(band.n > 1 for band in bands)
     axes.set_title(f"{tag}: {_SAID[spread]} over seeds" if several else tag, loc="left", fontsize="medium")
     axes.set_xlabel("optimizer step")
+    axes.locator_params(axis="x", integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -107,7 +107,7 @@ def test_command_runs(command: str, project: Path) -> None:
     if verb == "compare":
         shortened = []
         for job in range(4):
-            metrics = {"val/acc": [0.5, 0.9], "val/loss": [0.7, 0.3]}
+            metrics = {"val/acc": [0.5, 0.9], "val/loss": [0.7, 0.3], "train/loss": [0.6, 0.2]}
             sweep = project / "runs" / "default" / "2026-11-25_10-10-35-726659"
             make_run(sweep / f"{job}", lr=0.1 * (1 + job // 2), seed=job % 2, metrics=metrics)
     if verb == "lr-find":

@@ -78,7 +78,7 @@ def test_long_names_are_cut_and_stay_different(draw: Draw) -> None:
     long = "a name that is far too long for the legend of a picture "
     shown = labels(draw([band(f"{long}{number}", [{0: 1.0}]) for number in range(3)]))
     assert len({*shown}) == 3
-    assert max(map(len, shown)) == 34
+    assert max(map(len, shown)) == 44
 
 
 def test_long_curves_are_thinned_and_gaps_stay(draw: Draw) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lit_optim.tables import ABSENT, shortened, table, wrapped
 
-__all__ = ["Cells", "folded", "laid_out"]
+__all__ = ["Cells", "folded", "labelled", "laid_out"]
 
 Cells = Mapping[str, Sequence[str]]
 """By heading, a text a row."""
@@ -47,6 +47,18 @@ def laid_out(names: Sequence[str], results: Cells, settings: Cells, rest: Cells,
     return "\n".join([*lines, *(wrapped(note, width) for note in notes)])
 
 
+def labelled(settings: Cells) -> list[str]:
+    """In a few words what each row is: ``AdamW lr=0.1``; nothing where no setting differs."""
+    columns, _ = folded(settings)
+    said = {key: key for key in columns if not key.endswith(_TARGET) and f"{key}{_TARGET}" not in settings}
+    leaves = [key.rpartition(".")[2] for key in said]
+    said = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(said, leaves, strict=True)}
+    texts = (
+        [f"{said[key]}={cell}" for cell in cells] if key in said else _classes(cells) for key, cells in columns.items()
+    )
+    return [" ".join(of_row) for of_row in zip(*texts, strict=True)]
+
+
 def folded(settings: Cells) -> tuple[dict[str, Sequence[str]], list[str]]:
     """Fold what comes with something else into one column, and tell it in words.
 
@@ -72,12 +84,11 @@ def folded(settings: Cells) -> tuple[dict[str, Sequence[str]], list[str]]:
 
 
 def _nodes(settings: Cells) -> Iterator[tuple[str, Sequence[str]]]:
-    """What others may come with: rules that some rows lack, then classes; each with what it is in each row."""
+    """What others may come with: rules, which some rows may lack, then classes; each with what it is in each row."""
     for rule in dict.fromkeys(".".join(key.split(".")[:2]) for key in settings if key.startswith(_RULES)):
         of_rule = [cells for key, cells in settings.items() if key.startswith(f"{rule}.")]
         is_there = [any(cell != ABSENT for cell in cells) for cells in zip(*of_rule, strict=True)]
-        if not all(is_there):
-            yield rule, [_THERE if there else ABSENT for there in is_there]
+        yield rule, [_THERE if there else ABSENT for there in is_there]
     for key, cells in settings.items():
         if key.endswith(_TARGET):
             yield key.removesuffix(_TARGET), _classes(cells)

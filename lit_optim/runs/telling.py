@@ -15,7 +15,7 @@ from typing import Any
 from lit_optim.runs.comparison import Comparison, Row
 from lit_optim.runs.finding import natural
 from lit_optim.runs.intervals import CONFIDENCE, Difference, Sample
-from lit_optim.runs.layout import laid_out
+from lit_optim.runs.layout import labelled, laid_out
 from lit_optim.runs.reading import Run
 from lit_optim.runs.settings import value_text
 from lit_optim.tables import ABSENT, many, terminal_width, wrapped
@@ -25,7 +25,7 @@ __all__ = ["as_csv", "as_json", "as_text", "row_labels"]
 _LONGEST = 28  # characters of the runs' names in one row
 _DIGITS = 4  # of a long number, if these tell it from the others
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{6,}(e[-+]\d+)?")
-_FEW = 2  # settings that a label has room for
+_LABEL = 44  # characters of a row's label
 _ORDER = {"max": "higher is better", "min": "lower is better"}
 
 
@@ -37,9 +37,8 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
         width: Characters a line; the terminal's if not given.
     """
     width = width or terminal_width()
-    rows = comparison.rows
-    settings = {key: _rounded([_cell(row, key, ABSENT) for row in rows]) for key in comparison.keys}
-    grid = laid_out(_names(rows), _results(comparison), settings, _rest(comparison), width)
+    names, settings = _names(comparison.rows), _settings(comparison)
+    grid = laid_out(names, _results(comparison), settings, _rest(comparison), width)
     return "\n".join([grid, "", *(wrapped(line, width) for line in _notes(comparison))])
 
 
@@ -90,10 +89,15 @@ def as_json(comparison: Comparison, command: str | None = None) -> str:
 
 
 def row_labels(comparison: Comparison) -> list[str]:
-    """What tells each row from the others: the few settings that differ, else the names of its runs."""
-    labels = [" ".join(f"{key}={_cell(row, key, ABSENT)}" for key in comparison.keys) for row in comparison.rows]
-    tells = 0 < len(comparison.keys) <= _FEW and len({*labels}) == len(labels)
+    """What tells each row from the others: the settings that differ if they are short, else the names of its runs."""
+    labels = labelled(_settings(comparison))
+    tells = labels and max(map(len, labels)) <= _LABEL and len({*labels}) == len(labels)
     return labels if tells else _names(comparison.rows)
+
+
+def _settings(comparison: Comparison) -> dict[str, Sequence[str]]:
+    """What the rows say under each key that differs."""
+    return {key: _rounded([_cell(row, key, ABSENT) for row in comparison.rows]) for key in comparison.keys}
 
 
 def _names(rows: Sequence[Row]) -> list[str]:

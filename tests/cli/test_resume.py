@@ -83,7 +83,10 @@ def test_it_ends_as_an_uninterrupted_run(
     if kept is not None:
         assert torch.load(last, weights_only=True)["global_step"] == kept
     assert lit_optim_("train", *common, "hydra.run.dir=whole").code == 0
-    assert lit_optim_("resume", "cut", "callbacks.ending=null").code == 0
+    resumed = lit_optim_("resume", "cut", "callbacks.ending=null")
+    assert resumed.code == 0
+    assert ("goes on from step" in resumed.out) == (kept is not None)
+    assert ("begins anew: it had not come to a checkpoint" in resumed.out) == (kept is None)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert identical(state(whole), state(cut))
     assert scalars(whole) == scalars(cut)
@@ -117,6 +120,7 @@ def run(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_optim_: Any) -> None:
     ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "rules.head.lr=0.02")
     assert ended.code == 0
+    assert f"goes on from step 36: {run}/checkpoints/last.ckpt" in ended.out
     assert "changed since the checkpoint: head.no_decay: lr 0.01 → 0.02" in ended.out
     assert "changed since the checkpoint: horizon: total_steps 36 → 48" in ended.out
     told = metrics(run)["continued"]

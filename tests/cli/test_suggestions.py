@@ -50,9 +50,7 @@ def test_what_a_class_takes(node: Any, some: set[str]) -> None:
 
 
 def test_what_is_left_of_another_schedule_is_said_to_be() -> None:
-    left = Mistake(
-        "schedule.lr.warmup", "Mine has no argument 'warmup'", nearest=("warm",), remedy="rename or remove it"
-    )
+    left = Mistake("schedule.lr.warmup", "Mine has no argument 'warmup'", nearest=("warm",), remedy="remove it")
     typed = ["schedule.lr._target_=Mine", "++schedule.lr.warm=3"]
     [mended] = without_leftovers([left], typed)
     assert mended.problem == "Mine has no argument 'warmup'; it is left of another schedule"

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Timer
 
-from lit_optim.integration.standing import EPOCHS, STEPS, TIME, shares_done
+from lit_optim.integration.standing import EPOCHS, STEPS, TIME, Standing, shares_done
 
 
 def trainer(**said: Any) -> Any:
@@ -47,3 +48,22 @@ def test_a_stream_is_taken_to_be_as_long_as_before_but_no_epoch_counts_twice() -
     stream = trainer(num_training_batches=math.inf)
     assert shares_done(stream, epoch=2, batches=5, epoch_length=10) == {EPOCHS: 0.5}
     assert shares_done(stream, epoch=2, batches=15, epoch_length=10) == {EPOCHS: pytest.approx(0.6)}
+
+
+def test_learning_rates_stay_what_they_were_when_they_were_kept() -> None:
+    groups = [{"lr": torch.tensor(0.5)}, {"lr": 0.25}, {"lr": None}, {}]
+    optimizer = SimpleNamespace(param_groups=groups)
+    fit = trainer(optimizers=[optimizer], current_epoch=0, checkpoint_callbacks=[])
+    standing = Standing(fit)
+    standing.keep_lrs(fit)
+    groups[0]["lr"].fill_(0.125)  # type: ignore[union-attr]
+    assert [field.text.rstrip() for field in standing.fields(fit, {})][1] == "lr 0.25…0.5"
+
+
+def test_a_value_that_is_not_finite_is_shown_and_is_never_the_best() -> None:
+    saver = SimpleNamespace(monitor="val/loss", mode="min", best_model_score=None)
+    fit = trainer(optimizers=[], current_epoch=0, checkpoint_callbacks=[SimpleNamespace(), saver])
+    standing = Standing(fit)
+    for value in (3.0, math.nan, -math.inf):
+        standing.see({"val/loss": torch.tensor(value), "val/acc": torch.tensor(0.5)})
+    assert [field.text for field in standing.fields(fit, {"val/loss": 0.1})][1:3] == ["val/loss -inf", "best 3"]

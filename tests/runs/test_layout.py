@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_optim.runs.layout import Cells, folded, laid_out
+from lit_optim.runs.layout import Cells, folded, labelled, laid_out
 from lit_optim.tables import ABSENT, terminal_width
 
 ADAM = {"_target_": "torch.optim.AdamW", "eps": "1e-08", "amsgrad": "false", "betas": "[0.9, 0.999]"}
@@ -133,9 +133,24 @@ def test_what_changes_together_by_choice_alone_is_not_folded() -> None:
     assert folded(searched) == (searched, [])
 
 
+def test_one_setting_of_a_rule_is_a_column_of_its_own() -> None:
+    alone = {"rules.head.lr": ["0.1", ABSENT], "seed": ["1", "2"]}
+    assert folded(alone) == (alone, [])
+
+
 def test_a_rule_that_all_rows_have_is_not_folded() -> None:
     rule = {"rules.head.lr": ["0.1", "0.2"], "rules.head.match": ["a", "b"]}
     assert folded(rule) == (rule, [])
+
+
+def test_a_label_says_in_a_few_words_what_a_row_is() -> None:
+    rows = settings(run(ADAM), run(ADAM, "0.2"), run(LION))
+    assert labelled(rows) == ["AdamW lr=0.1", "AdamW lr=0.2", "Lion lr=0.1"]
+    assert labelled(settings(run(ADAM), run(LION, "0.2"))) == ["AdamW", "Lion"]
+    alone = {"schedule.lr._target_": ["lit_optim.schedules.Cosine", ABSENT], "seed": ["1", "2"]}
+    assert labelled(alone) == ["Cosine seed=1", f"{ABSENT} seed=2"]
+    assert labelled({"optimizer.lr": ["1", "2"], "rules.a.lr": ["3", "4"]})[0] == "optimizer.lr=1 rules.a.lr=3"
+    assert labelled({}) == []
 
 
 def test_classes_of_one_name_keep_their_modules() -> None:

@@ -320,6 +320,24 @@ def epochs_in(text: str) -> list[int]:
     return [int(re.split("[ /]+", line)[1]) for line in lines_in(text)]
 
 
+def test_the_line_of_a_long_epoch_waits_for_its_validation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = Validated()
+    module.seconds = 70.0
+    fit(ProgressBar(), module, tmp_path, train=Batches(2), max_epochs=1)
+    told = lines_in(capsys.readouterr().out)
+    assert [("step 2" in line, "val/acc 0.9137" in line) for line in told] == [(True, True)]
+
+
+def test_a_slow_first_batch_promises_nothing_slow(tmp_path: Path, terminal: Callable[[int], Streams]) -> None:
+    class Compiled(Tiny):
+        def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+            self.clock.now += 600.0 * (self.global_step == 0)
+
+    _, stderr = terminal(80)
+    fit(ProgressBar(), Compiled(), tmp_path)
+    assert any("15%|" in line and "  0:17 left  " in line for line in stderr.drawn)
+
+
 def test_a_log_is_bounded_and_ends_with_the_last_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(ProgressBar(), Stopped(), tmp_path, train=Batches(1), max_epochs=500)
     assert epochs_in(capsys.readouterr().out) == [*range(1, 120, 5), 120]
