@@ -24,9 +24,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
-from lit_optim.cli.launched import is_rank_zero
 from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
 from lit_optim.cli.project import allowed_factories
+from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import FULL_ERROR, report
 from lit_optim.cli.top_level import check_top_level
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest

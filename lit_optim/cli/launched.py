@@ -16,24 +16,18 @@ from typing import TYPE_CHECKING, Any, cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from lit_optim.cli.rank_zero import is_rank_zero, is_started_by_others
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
     from torch.distributed.distributed_c10d import Store
 
-__all__ = ["Launched", "check_started", "is_rank_zero", "no_folder_elsewhere"]
+__all__ = ["Launched", "check_started", "no_folder_elsewhere"]
 
-_TORCHRUN, _SRUN = "TORCHELASTIC_RUN_ID", "SLURM_NTASKS"  # in the environment of what each of them starts
 _PATIENCE = timedelta(minutes=10)  # machines of a cluster don't begin at the same time
 _FAREWELL = 20.0  # seconds in which the others learn that the run is refused
 _ABOUT, _VERDICT, _HEARD = "lit_optim/rank/", "lit_optim/verdict", "lit_optim/heard"
-
-
-def is_rank_zero() -> bool:
-    """Whether this process speaks for its run: the first on the first machine, and any that is alone."""
-    names = ("RANK",) if _TORCHRUN in os.environ else ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
-    return all(os.environ.get(name, "0") == "0" for name in names)
 
 
 def no_folder_elsewhere() -> tuple[str, ...]:
@@ -41,8 +35,7 @@ def no_folder_elsewhere() -> tuple[str, ...]:
 
     It would be another one than rank zero's: its name is the time at which the process has come to it.
     """
-    started_several = _TORCHRUN in os.environ or _SRUN in os.environ
-    return ("hydra.run.dir=.",) if started_several and not is_rank_zero() else ()
+    return ("hydra.run.dir=.",) if is_started_by_others() and not is_rank_zero() else ()
 
 
 def check_started(config: DictConfig) -> None:
@@ -85,7 +78,7 @@ class Launched:
     @classmethod
     def here(cls) -> Launched | None:
         """This process; None where nothing has started several."""
-        if _TORCHRUN not in os.environ and _SRUN not in os.environ:
+        if not is_started_by_others():
             return None
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
         from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 
-from lit_optim.cli.launched import is_rank_zero
+from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.errors import LitOptimError
 
 __all__ = ["FULL_ERROR", "report"]

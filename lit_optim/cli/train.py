@@ -12,8 +12,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lit_optim.cli.app import NewFolders, run_app
-from lit_optim.cli.launched import Launched, check_started, is_rank_zero, no_folder_elsewhere
+from lit_optim.cli.launched import Launched, check_started, no_folder_elsewhere
 from lit_optim.cli.look import look
+from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.errors import ConfigError, Mistake, RunError, nearest
 from lit_optim.lr_scaling import SIZE, WAY
 
