@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from lit_optim.cli.rank_zero import SRUN, TORCHRUN, is_rank_zero
+from lit_optim.cli.rank_zero import is_rank_zero, is_started_by_others
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def no_folder_elsewhere() -> tuple[str, ...]:
 
     It would be another one than rank zero's: its name is the time at which the process has come to it.
     """
-    started_several = TORCHRUN in os.environ or SRUN in os.environ
-    return ("hydra.run.dir=.",) if started_several and not is_rank_zero() else ()
+    return ("hydra.run.dir=.",) if is_started_by_others() and not is_rank_zero() else ()
 
 
 def check_started(config: DictConfig) -> None:
@@ -79,7 +78,7 @@ class Launched:
     @classmethod
     def here(cls) -> Launched | None:
         """This process; None where nothing has started several."""
-        if TORCHRUN not in os.environ and SRUN not in os.environ:
+        if not is_started_by_others():
             return None
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
         from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment

@@ -22,7 +22,6 @@ from omegaconf import OmegaConf
 import lit_optim as lo
 from lit_optim.cli import launched
 from lit_optim.cli.launched import Launched, no_folder_elsewhere
-from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.errors import Mistake
 
 README = (Path(lit_optim.conf.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -52,26 +51,15 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    ("environment", "speaks"),
-    [
-        ({}, True),
-        ({"LOCAL_RANK": "1"}, False),  # of Lightning's own
-        ({"NODE_RANK": "1"}, False),
-        ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True),
-        ({**TORCHRUN, "RANK": "2"}, False),  # the first on its machine
-        ({**TORCHRUN, "RANK": "0", "SLURM_PROCID": "1"}, True),  # torchrun under srun, which says who is first
-        ({**SRUN, "SLURM_PROCID": "1"}, False),
-        ({**SRUN, "SLURM_PROCID": "0"}, True),
-    ],
+    ("environment", "makes_one"),
+    [({}, True), ({**SRUN, "SLURM_PROCID": "0"}, True), ({**SRUN, "SLURM_PROCID": "1"}, False)],
 )
-def test_one_process_speaks_for_the_run(
-    environment: dict[str, str], speaks: bool, monkeypatch: pytest.MonkeyPatch
+def test_only_rank_zero_makes_a_folder(
+    environment: dict[str, str], makes_one: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert is_rank_zero() == speaks
-    elsewhere = not speaks and not environment.keys() <= {"LOCAL_RANK", "NODE_RANK"}  # whose folder is handed to them
-    assert no_folder_elsewhere() == (("hydra.run.dir=.",) if elsewhere else ())
+    assert no_folder_elsewhere() == (() if makes_one else ("hydra.run.dir=.",))
 
 
 @pytest.mark.parametrize(

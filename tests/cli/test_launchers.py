@@ -44,7 +44,7 @@ def test_jobs_run_in_processes_of_their_own(process: Any, tmp_path: Path) -> Non
     assert statuses(tmp_path) == ["finished", "finished"]
     [sweep] = (tmp_path / "runs" / "default").iterdir()
     logs = [path.read_text() for path in sorted((sweep / ".submitit").glob("*_log.out"))]
-    assert sum(log.count("\nrun        6 steps, runs/default/") for log in logs) == 2
+    assert sum(log.count("run        6 steps, runs/default/") for log in logs) == 2
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 import pytest
@@ -87,6 +87,16 @@ def test_global_batches_are_those_of_one_process(
     ranks = on_each_rank(length, batch_size, world, epoch, shuffle=True, seed=seed)
     together = [set(flat(parts)) for parts in zip(*ranks, strict=True)]
     assert together == [batch for batch in expected if batch]
+
+
+@given(LENGTHS, st.sampled_from([1, 2, 3, 4, 6, 12]), SEEDS, EPOCHS)
+def test_the_order_is_one_however_many_ranks_share_a_global_batch(
+    length: int, world: int, seed: int, epoch: int
+) -> None:
+    ranks = on_each_rank(length, 12 // world, world, epoch, shuffle=True, seed=seed)
+    together = [[sample for row in zip_longest(*parts) for sample in row] for parts in zip(*ranks, strict=True)]
+    order = epoch_order(length, seed, epoch)[: length - length % world].tolist()
+    assert together == [order[start : start + 12] for start in range(0, len(order), 12)]
 
 
 @given(st.integers(1, 60), st.integers(1, 5), SEEDS, EPOCHS)
