@@ -129,7 +129,7 @@ def test_equal_plans_and_equal_settings_are_said_to_be_equal() -> None:
         make_run(Path(f"runs/{seed}"), seed=seed)
     assert "plans, 1 → 2: the same" in as_text(compared())
     (Path("runs/1/.hydra/config.yaml")).write_text(Path("runs/2/.hydra/config.yaml").read_text())
-    assert "no setting differs" in as_text(compared(pool=False))
+    assert "no setting differs" in as_text(compared(pool=False), width=132)
 
 
 def test_long_names_are_cut_and_stay_different() -> None:
