@@ -66,20 +66,6 @@ def test_a_setting_that_a_run_lacks_is_a_dash_and_what_is_null_is_said() -> None
     assert (first[2], second[2]) == ("null", "–")
 
 
-def test_long_numbers_have_the_digits_that_tell_them_apart() -> None:
-    for name, lr in (("a", 0.06431172050131989), ("b", 1.2345678901e-05), ("c", 0.1), ("d", 0.0005)):
-        make_run(Path(f"runs/{name}"), lr=lr)
-    assert [line.split()[2] for line in as_text(compared()).splitlines()[2:6]] == [
-        "0.06431",
-        "1.235e-05",
-        "0.1",
-        "0.0005",
-    ]
-    make_run(Path("runs/e"), lr=0.064311729)
-    cells = [line.split()[2] for line in as_text(compared()).splitlines()[2:7]]
-    assert cells == ["0.06431172", "1.234568e-05", "0.1", "0.0005", "0.06431173"]
-
-
 def test_what_is_damaged_or_not_there_yet_is_shown_as_that() -> None:
     make_run(Path("runs/a"), lr=1.0, metrics={"val/acc": math.nan})
     make_run(Path("runs/b"), lr=2.0, status=None)
@@ -143,7 +129,7 @@ def test_equal_plans_and_equal_settings_are_said_to_be_equal() -> None:
         make_run(Path(f"runs/{seed}"), seed=seed)
     assert "plans, 1 → 2: the same" in as_text(compared())
     (Path("runs/1/.hydra/config.yaml")).write_text(Path("runs/2/.hydra/config.yaml").read_text())
-    assert "no setting differs" in as_text(compared(pool=False), width=300)
+    assert "no setting differs" in as_text(compared(pool=False), width=132)
 
 
 def test_long_names_are_cut_and_stay_different() -> None:
@@ -207,8 +193,8 @@ def test_as_json_it_has_all() -> None:
     first = told["rows"][0]
     assert [run["folder"] for run in first["runs"]] == ["runs/x/2", "runs/x/1", "runs/x/0"]
     assert first["runs"][0] == {
-        "folder": "runs/x/2", "seed": 3, "status": "finished", "error": None, "steps": 100, "epochs": 2,
-        "seconds": 12.5, "counted": True,
+        "folder": "runs/x/2", "seed": 3, "status": "finished", "steps": 100, "epochs": 2, "seconds": 12.5,
+        "counted": True,
     }  # fmt: skip
     assert (first["n"], first["settings"], first["status"]) == (3, {"optimizer.lr": 0.1}, "finished")
     assert first["best"]["values"] == [0.95, 0.91, 0.9]
