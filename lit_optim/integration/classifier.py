@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -70,8 +68,6 @@ class LitClassifier(RecipeModule):
         """The mean cross-entropy of a batch."""
         x, y = batch
         return cross_entropy(self.net(x), y)
-
-    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]  # asked for at each step
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log ``val/loss`` and ``val/acc``."""

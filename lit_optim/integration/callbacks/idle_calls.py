@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.profilers import PassThroughProfiler
+
+from lit_optim.integration.direct_loop import DirectLoop
 
 __all__ = ["SkipIdleCalls"]
 
@@ -28,46 +32,48 @@ class SkipIdleCalls(Callback):
     At every batch Lightning calls six hooks of each callback and of the module, written or inherited, each within a
     context of its profiler and with a name made for it. It skips what is not callable: so an inherited hook is None on
     its object while batches train, and what is written, in a class or on the object, stays. A profiler that is none
-    makes no contexts. Afterwards, however the training ends, everything is as it was.
+    makes no contexts; and where a fit is plain enough, `DirectLoop` runs its batches. Afterwards, however the training
+    ends, everything is as it was.
     """
 
     def __init__(self) -> None:
-        self._skipped: list[tuple[object, str]] = []
-        self._profiler: PassThroughProfiler | None = None
+        self._undo: list[Callable[[], None]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin."""
-        self._restore(trainer)
+        self._end()
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of its own
         for one in callbacks:
             self._skip(one, [hook for hook in _OF_BATCHES if _is_inherited(one, hook, Callback)])
             if isinstance(one, ModelCheckpoint) and _saves_at_no_batch(one):
                 self._skip(one, ["on_train_batch_end"])
         self._skip(pl_module, [hook for hook in _OF_BATCHES if _is_inherited(pl_module, hook, LightningModule)])
-        if type(trainer.profiler) is PassThroughProfiler:
-            self._profiler, trainer.profiler = trainer.profiler, _NoContexts()
+        direct = DirectLoop.of(trainer, pl_module)
+        if direct is not None:
+            self._replace(trainer.fit_loop, "epoch_loop", direct)
+        if type(trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]  # the same
+            self._replace(trainer, "profiler", _NoContexts())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End."""
-        self._restore(trainer)
+        self._end()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End."""
-        self._restore(trainer)
+        self._end()
 
-    def _skip(self, owner: object, hooks: list[str]) -> None:
+    def _skip(self, owner: object, hooks: Iterable[str]) -> None:
         for hook in hooks:
             vars(owner)[hook] = None
-            self._skipped.append((owner, hook))
+            self._undo.append(partial(_forget, owner, hook))
 
-    def _restore(self, trainer: Trainer) -> None:
-        for owner, hook in self._skipped:
-            if vars(owner).get(hook, self) is None:
-                del vars(owner)[hook]
-        self._skipped.clear()
-        if self._profiler is not None and isinstance(trainer.profiler, _NoContexts):
-            trainer.profiler = self._profiler
-        self._profiler = None
+    def _replace(self, owner: object, name: str, other: object) -> None:
+        self._undo.append(partial(setattr, owner, name, getattr(owner, name)))
+        setattr(owner, name, other)
+
+    def _end(self) -> None:
+        while self._undo:
+            self._undo.pop()()
 
 
 class _NoContexts(PassThroughProfiler):
@@ -75,6 +81,11 @@ class _NoContexts(PassThroughProfiler):
 
     def profile(self, action_name: str) -> AbstractContextManager[str]:  # type: ignore[override]  # of no generator
         return _NOTHING
+
+
+def _forget(owner: object, hook: str) -> None:
+    if vars(owner).get(hook, hook) is None:  # and not set by somebody in the meantime
+        del vars(owner)[hook]
 
 
 def _is_inherited(owner: object, hook: str, base: type) -> bool:

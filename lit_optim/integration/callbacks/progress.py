@@ -77,7 +77,8 @@ class ProgressBar(TQDMProgressBar):
     ) -> None:
         """Keep the loss where it is; Lightning's method asks for it when the bar is due."""
         self._loss = batch_loss(outputs)
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._terminal:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the epoch, in a log with its one line; validation is over by now."""
