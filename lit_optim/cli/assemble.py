@@ -21,6 +21,7 @@ from torch import nn
 from lit_optim.cli.whole_numbers import whole_number_mistakes
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RecipeError, nearest
 from lit_optim.integration.classifier import LitClassifier
+from lit_optim.integration.compiled import compile_networks
 from lit_optim.integration.module import attach
 from lit_optim.lr_scaling import SIZE, WAY
 from lit_optim.monitors import never_logged
@@ -101,7 +102,8 @@ def data_of(config: DictConfig) -> LightningDataModule:
 def module_of(config: DictConfig, data: LightningDataModule, recipe: Recipe) -> LightningModule:
     """The model with its recipe: a LightningModule as it is, any other module as a classifier.
 
-    ``in_dim`` and ``out_dim`` are the data's where the config leaves them null.
+    ``in_dim`` and ``out_dim`` are the data's where the config leaves them null. Its networks are compiled where
+    ``trainer.compile`` says so.
     """
     node = _node(config, "model")
     mistakes = []
@@ -125,7 +127,9 @@ def module_of(config: DictConfig, data: LightningDataModule, recipe: Recipe) -> 
     if mistakes:
         raise ConfigError(*mistakes)
     model = _instantiate_own(node, nn.Module, "model")
-    return attach(model, recipe) if isinstance(model, LightningModule) else LitClassifier(model, recipe)
+    module = attach(model, recipe) if isinstance(model, LightningModule) else LitClassifier(model, recipe)
+    compile_networks(module, _node(config, "trainer").get("compile"), "trainer.compile")
+    return module
 
 
 def callbacks_of(config: DictConfig) -> list[Callback]:
@@ -156,7 +160,7 @@ def loggers_of(config: DictConfig) -> list[Logger]:
 
 def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Trainer:
     """The Trainer; ``trainer.callbacks`` and ``trainer.logger`` are config groups of their own."""
-    node = _node(config, "trainer")
+    node = {name: value for name, value in _node(config, "trainer").items() if name != "compile"}  # see `module_of`
     more = {"callbacks": list(callbacks), "logger": list(loggers) or False}
     if not any("checkpoint" in type(callback).__name__.lower() for callback in callbacks):
         more["enable_checkpointing"] = False

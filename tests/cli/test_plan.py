@@ -224,3 +224,11 @@ def test_freezing_layer_decay_and_two_classes_are_said_on_the_command_line(lit_o
     assert plan.group("hidden").optimizer == "torch.optim.Muon"
     assert plan.group("hidden").hyperparameters["lr"] == 0.01
     assert plan.frozen_by == {"net.layer.4.bias": "probe"}
+
+
+def test_a_compiled_network_is_planned_as_it_would_be(lit_optim_: Any) -> None:
+    compiled = lit_optim_("plan", "trainer.compile={backend: eager}")
+    plain = lit_optim_("plan")
+    assert compiled.code == plain.code == 0
+    assert "execution: fused True; compiled net\n" in compiled.out
+    assert compiled.out.replace("; compiled net", "") == plain.out
