@@ -85,8 +85,8 @@ class Plan:
         rules: The groups that each rule's parameters ended in; ``frozen`` stands for what the rule itself has frozen.
         warnings: What is legal but suspicious.
         arguments: By class, what it is constructed with beside the hyperparameters of its groups.
-        execution: By class, how its steps are computed (``fused``, ``foreach``, …); under ``model``, the modules that are
-            ``compiled``. Outside of the hash.
+        execution: By class, how its steps are computed (``fused``, ``foreach``, …); under ``model``, the modules
+            that are ``compiled``. Outside of the hash.
         lr_scaling: What the learning rates were scaled by, where they were: the groups hold the scaled ones.
     """
 
