@@ -11,7 +11,9 @@ last epoch's, and what compiling costs is what the first epoch takes more than t
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -36,7 +38,10 @@ def speeds(measured: Measured, epochs: int, work: Work) -> str:
         if {one, other} <= measured.seconds.keys()
     ]
     epoch = f"{epochs} epoch{'s' if epochs > 1 else ''} of {work.steps_per_epoch} steps"
-    return f"{work.device.type}, batches of {BATCH}, {epoch} a round\n\n" + "\n".join(lines) + f"\n\n{'; '.join(held)}"
+    of = "time on the processor, " * (work.clock is time.process_time)
+    return (
+        f"{of}{work.device.type}, batches of {BATCH}, {epoch} a round\n\n" + "\n".join(lines) + f"\n\n{'; '.join(held)}"
+    )
 
 
 def compiled(rounds_: int, work: Work) -> str:
@@ -49,7 +54,7 @@ def compiled(rounds_: int, work: Work) -> str:
         return taken[name][-1][-1]
 
     pairs = {
-        f"({letter}){', compiled' * is_compiled}": (letter, Work(work.data, work.device, 3, work.steps, is_compiled))
+        f"({letter}){', compiled' * is_compiled}": (letter, replace(work, epochs=3, compiled=is_compiled))
         for letter in ("a", "f")
         for is_compiled in (False, True)
     }
@@ -76,12 +81,15 @@ def main(letters: Sequence[str] = tuple(NAMES)) -> None:
         epochs={"type": int, "default": 1, "help": "a round"},
         steps={"type": int, "help": "of an epoch; all unless told otherwise"},
         threads={"type": int, "default": 2, "help": "of torch; 2 unless told otherwise"},
+        busy={"action": "store_true", "help": "take the time on the processor: for one thread on a machine of many"},
         compile={"action": "store_true", "help": "compare compiled networks instead"},
     )
     torch.set_num_threads(given.threads)
     data = MNIST(given.root, batch_size=BATCH)
     data.setup()
     work = Work(data, torch.device(given.device), given.epochs, given.steps)
+    if given.busy:
+        work = replace(work, clock=time.process_time)
     if given.compile:
         append("Compiled networks", __doc__, compiled(given.rounds, work), given.dry_run)
         return

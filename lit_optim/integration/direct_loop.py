@@ -87,21 +87,43 @@ class DirectLoop(_TrainingEpochLoop):
             progress.increment_started()
             outputs = self._optimize(module, batch, batch_idx)
         progress.increment_processed()
-        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        self._step_scheduler(module)
         if self._num_ready_batches_reached():
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         if ends:
             raise StopIteration
         self._hook("on_train_batch_end", outputs, batch, batch_idx)
-        connector.on_batch_end()
+        if self._results:
+            connector.on_batch_end()
+        else:  # what was logged so far is nothing
+            self._results.batch = self._results.batch_size = None
         progress.increment_completed()
         connector.update_train_step_metrics()
+
+    def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
+        """Whether to validate now: Lightning is asked unless the batch's number alone says no."""
+        trainer, every = self.trainer, self.trainer.val_check_batch
+        by_number = type(every) is int and trainer.check_val_every_n_epoch is not None
+        by_number = by_number and trainer._val_check_time_interval is None and not trainer.should_stop
+        if by_number and self.batch_progress.current.ready % every:
+            return False
+        return super()._should_check_val_fx(data_fetcher)
+
+    def _step_scheduler(self, module: LightningModule) -> None:
+        configs = self.trainer.lr_scheduler_configs
+        if any((one.interval, one.frequency, one.reduce_on_plateau) != ("step", 1, False) for one in configs):
+            self.update_lr_schedulers("step", update_plateau_schedulers=False)
+            return
+        for one in configs:
+            self.scheduler_progress.increment_ready()
+            _named(module, "lr_scheduler_step", module.lr_scheduler_step, one.scheduler, None)
+            self.scheduler_progress.increment_completed()
 
     def _optimize(self, module: LightningModule, batch: Any, batch_idx: int) -> dict[str, Any]:
         """One step of the optimizer, which runs the rest; returns what hooks get as outputs."""
         optimizer, progress = self.trainer.optimizers[0], self.automatic_optimization.optim_progress.optimizer.step
         arguments = (batch, batch_idx) if _takes_index(_function(module.training_step)) else (batch,)
-        evaluate = Closure(
+        evaluate = _Closure(
             partial(self._forward, module, arguments),
             partial(self._backward, module),
             partial(self._zero_grad, module, batch_idx, optimizer),
@@ -151,6 +173,18 @@ class DirectLoop(_TrainingEpochLoop):
                 _named(module, name, hook, trainer, module, *arguments)
         hook = getattr(module, name)
         return _named(module, name, hook, *arguments) if callable(hook) else None
+
+
+class _Closure(Closure):
+    """Lightning's, which switches gradients on; no context is made where the optimizer has done so already."""
+
+    def closure(self, *args: Any, **kwargs: Any) -> ClosureResult:
+        if torch.is_grad_enabled():
+            return _within_grad(self)
+        return super().closure()
+
+
+_within_grad: Callable[[Closure], ClosureResult] = Closure.closure.__wrapped__  # type: ignore[attr-defined]  # decorated
 
 
 def _named(module: LightningModule, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
