@@ -218,26 +218,47 @@ def test_a_batch_that_is_none_is_left_out(trainer: Any) -> None:
     assert [call[1] for call in heard.calls].count("on_train_batch_end") == 3
 
 
-@pytest.mark.parametrize("stop_at", [2, 3])
-def test_either_goes_on_where_the_other_stopped(
-    stop_at: int, trainer: Any, lightnings: Callable[[], None], tmp_path: Path
-) -> None:
-    class Save(Callback):
-        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-            if trainer.global_step == stop_at:
-                trainer.save_checkpoint(tmp_path / "mid.ckpt")
+class Save(Callback):
+    """Saves in one hook, once a step is reached."""
 
-    whole = Net()
-    trainer(max_epochs=2, callbacks=[Save()]).fit(lo.attach(whole, RECIPE), loader(4))
-    for direct in (True, False):
-        if not direct:
+    def __init__(self, hook: str, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+        setattr(self, hook, self.save)
+
+    def save(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step and not self.path.exists():
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize(
+    ("hook", "step"),
+    [
+        *(("on_train_batch_end", step) for step in (2, 3, 4)),
+        *((hook, step) for hook in ("on_validation_start", "on_validation_end") for step in (2, 4)),
+        ("on_train_epoch_end", 4),
+    ],
+)
+def test_either_goes_on_where_the_other_stopped(
+    hook: str, step: int, trainer: Any, lightnings: Callable[[], None], tmp_path: Path
+) -> None:
+    settings = {"max_epochs": 2, "val_check_interval": 2}
+    path = tmp_path / "mid.ckpt"
+    data = loader(4), loader(2, seed=2)
+    whole, rest, others = (Talking(Heard(), "tensor") for _ in range(3))
+    trainer(**settings, callbacks=[Save(hook, step, path)]).fit(lo.attach(whole, RECIPE), *data)
+    continued = []
+    for module in (rest, others):
+        if module is others:
             lightnings()
-        rest, heard = Net(seed=5), Heard()
-        one = trainer(max_epochs=2, callbacks=[heard])
-        one.fit(lo.attach(rest, RECIPE), loader(4), ckpt_path=tmp_path / "mid.ckpt", weights_only=True)
-        assert same(rest, whole)
+        heard = Heard()
+        one = trainer(**settings, callbacks=[heard])
+        one.fit(lo.attach(module, RECIPE), *data, ckpt_path=path, weights_only=True)
+        assert same(module, whole)
         assert one.global_step == 8
-        assert (heard.loops == {DirectLoop}) == direct
+        assert (heard.loops == {DirectLoop}) == (module is rest)
+        continued.append((heard.calls, module.heard.calls))
+    assert continued[0] == continued[1]
+    assert continued[0][0]
 
 
 class Stepping(Net):
