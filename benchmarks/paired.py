@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Measured", "Take", "append", "arguments", "machine", "rounds", "timed"]
 
@@ -102,19 +103,22 @@ def timed(work: Callable[[], object], times: int = 1, clock: Callable[[], float]
     return take
 
 
-def arguments(doc: str | None, count: int) -> argparse.Namespace:
+def arguments(doc: str | None, count: int, **more: Mapping[str, Any]) -> argparse.Namespace:
     """The command line of a benchmark.
 
     Args:
         doc: The script's.
         count: Rounds, unless told otherwise.
+        **more: Options of its own, each with what ``add_argument`` takes.
 
     Returns:
-        ``rounds``; and ``dry_run``, for `append`.
+        ``rounds``; ``dry_run``, for `append`; and its own.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=count, help=f"that count; {count} unless told otherwise")
     parser.add_argument("--dry-run", action="store_true", help=f"print the table, and leave {RESULTS.name} as it is")
+    for name, how in more.items():
+        parser.add_argument(f"--{name}", **how)
     return parser.parse_args()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeGuard
 
 from lit_optim.errors import ConfigError, Mistake, nearest
@@ -54,7 +56,15 @@ class Cadence:
 
     def due(self, step: int, last: int) -> list[str]:
         """What is due at a step: a multiple of its number lies between the last step and this one."""
+        common = self._common
+        if common == 0 or step // common == last // common:  # as at most steps: nothing is
+            return []
         return [name for name in self.steps if self.is_due(name, step, last)]
+
+    @cached_property
+    def _common(self) -> int:
+        """Steps of which each number of steps is a multiple."""
+        return math.gcd(*self.steps.values())
 
     def is_due(self, name: str, step: int, last: int) -> bool:
         """Whether one of them is."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
 
 from lit_optim.classes import Argument, Classes
 from lit_optim.errors import Mistake
 from lit_optim.grouping import Merged, few
 from lit_optim.selection import Entry
+from lit_optim.structure import compiled_in
 from lit_optim.targets import dotted_name
 from lit_optim.traits import EXECUTION, Traits
 
@@ -36,9 +38,12 @@ def arguments_of(merged: Iterable[Merged], classes: Classes) -> dict[str, dict[s
     return found
 
 
-def execution_of(merged: Iterable[Merged], classes: Classes) -> dict[str, dict[str, Any]]:
-    """By class, what the recipe says of execution; the fused kernel where it says nothing and there is one."""
-    found = {}
+def execution_of(merged: Iterable[Merged], classes: Classes, model: nn.Module) -> dict[str, dict[str, Any]]:
+    """By class, what the recipe says of execution; the fused kernel where it says nothing and there is one.
+
+    Under ``model``, the modules that ``torch.compile`` runs.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for cls, groups in by_class(merged).items():
         traits = groups[0].settled.traits
         said = classes.arguments(traits)
@@ -47,7 +52,8 @@ def execution_of(merged: Iterable[Merged], classes: Classes) -> dict[str, dict[s
             own = {"fused": True}
         if own:
             found[dotted_name(cls)] = own
-    return found
+    compiled = [name or type(model).__name__ for name in compiled_in(model)]
+    return found | ({"model": {"compiled": compiled}} if compiled else {})
 
 
 def _can_fuse(traits: Traits, groups: Sequence[Merged]) -> bool:

@@ -86,7 +86,8 @@ class Plan:
         rules: The groups that each rule's parameters ended in; ``frozen`` stands for what the rule itself has frozen.
         warnings: What is legal but suspicious.
         arguments: By class, what it is constructed with beside the hyperparameters of its groups.
-        execution: By class, how its steps are computed (``fused``, ``foreach``, …); outside of the hash.
+        execution: By class, how its steps are computed (``fused``, ``foreach``, …); under ``model``, the modules
+            that are ``compiled``. Outside of the hash.
         lr_scaling: What the learning rates were scaled by, where they were: the groups hold the scaled ones.
         shard_units: Under FSDP2, the modules whose parameters are gathered together, by qualified name; the empty name
             is the model itself, with what no other has. Outside of the hash.

@@ -87,6 +87,7 @@ class Planner:
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, horizon: Horizon) -> None:
+        self.model = model
         self.recipe = recipe
         self.horizon = horizon
         self.mistakes: list[Mistake] = never_logged(model, monitors_in(recipe))
@@ -135,7 +136,7 @@ class Planner:
                 *warnings_of(self.merged, self.horizon, self.matching.index, self.cascade.lr_factor),
             ),
             arguments=arguments_of(self.merged, self.cascade.classes),
-            execution=execution_of(self.merged, self.cascade.classes),
+            execution=execution_of(self.merged, self.cascade.classes, self.model),
             lr_scaling=self.recipe.lr_scaling,
         )
 

@@ -152,6 +152,7 @@ def _notes(plan: Plan) -> Iterator[str]:
     """How steps are computed, what the batch size does, and who froze what is frozen."""
     for what, said in (("made with", plan.arguments), ("execution", plan.execution)):
         told = [_of_class(name, said[name], plan) for name in _class_names(plan) if said.get(name)]
+        told += [f"{name} {_text(value, plan)}" for name, value in said.get("model", {}).items()]
         if told:
             yield f"{what}: {'; '.join(told)}"
     if plan.shard_units:

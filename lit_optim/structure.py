@@ -20,8 +20,10 @@ __all__ = [
     "Holder",
     "blocks_of",
     "children_of",
+    "compiled_in",
     "holders_of",
     "holds_matrix",
+    "is_compiled",
     "is_composite",
     "leaves_of",
     "parameters_of",
@@ -44,6 +46,20 @@ _LATE_WRAPPERS = (  # looked up only where their package is imported: elsewhere 
     ("torch.distributed.algorithms._checkpoint.checkpoint_wrapper", "ActivationWrapper", "_checkpoint_wrapped_module"),
     ("torch.optim.swa_utils", "AveragedModel", "module"),
 )
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether ``torch.compile`` runs it: wrapped, or in place (``module.compile()``)."""
+    return isinstance(module, OptimizedModule) or module._compiled_call_impl is not None
+
+
+def compiled_in(module: nn.Module, name: str = "") -> Iterator[str]:
+    """The names of the outermost modules that ``torch.compile`` runs; empty for the model itself."""
+    if is_compiled(module):
+        yield name
+        return
+    for child_name, child in module.named_children():
+        yield from compiled_in(child, f"{name}.{child_name}" if name else child_name)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

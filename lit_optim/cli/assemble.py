@@ -23,6 +23,7 @@ from lit_optim.cli.whole_numbers import whole_number_mistakes
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RecipeError, nearest
 from lit_optim.hyperparameters import is_number
 from lit_optim.integration.classifier import LitClassifier
+from lit_optim.integration.compiled import compile_networks
 from lit_optim.integration.module import attach
 from lit_optim.integration.timeouts import named_strategy, takes_timeout
 from lit_optim.lr_scaling import SIZE, WAY
@@ -106,7 +107,8 @@ def data_of(config: DictConfig) -> LightningDataModule:
 def module_of(config: DictConfig, data: LightningDataModule, recipe: Recipe) -> LightningModule:
     """The model with its recipe: a LightningModule as it is, any other module as a classifier.
 
-    ``in_dim`` and ``out_dim`` are the data's where the config leaves them null.
+    ``in_dim`` and ``out_dim`` are the data's where the config leaves them null. Its networks are compiled where
+    ``trainer.compile`` says so.
     """
     node = _node(config, "model")
     mistakes = []
@@ -130,7 +132,9 @@ def module_of(config: DictConfig, data: LightningDataModule, recipe: Recipe) -> 
     if mistakes:
         raise ConfigError(*mistakes)
     model = _instantiate_own(node, nn.Module, "model")
-    return attach(model, recipe) if isinstance(model, LightningModule) else LitClassifier(model, recipe)
+    module = attach(model, recipe) if isinstance(model, LightningModule) else LitClassifier(model, recipe)
+    compile_networks(module, _node(config, "trainer").get("compile"), "trainer.compile")
+    return module
 
 
 def callbacks_of(config: DictConfig) -> list[Callback]:
@@ -161,7 +165,7 @@ def loggers_of(config: DictConfig) -> list[Logger]:
 
 def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Trainer:
     """The Trainer; ``trainer.callbacks`` and ``trainer.logger`` are config groups of their own."""
-    node = _node(config, "trainer")
+    node = {name: value for name, value in _node(config, "trainer").items() if name != "compile"}  # see `module_of`
     timeout = timeout_of(config)
     node.pop("timeout", None)
     if timeout is not None:

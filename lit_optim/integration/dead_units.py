@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.hooks import RemovableHandle
 
 from lit_optim.findings import Dead
+from lit_optim.structure import is_compiled
 
 __all__ = ["DeadUnits"]
 
@@ -178,12 +179,8 @@ def _is_plain(output: Tensor) -> bool:
 
 def _eager(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The modules that no compiler runs, with their names."""
-    if _is_compiled(module):
+    if is_compiled(module):
         return
     yield name, module
     for child_name, child in module.named_children():
         yield from _eager(child, f"{name}.{child_name}" if name else child_name)
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None

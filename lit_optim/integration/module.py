@@ -22,6 +22,7 @@ from lit_optim.integration.callbacks.accumulation import AccumulateByEpoch
 from lit_optim.integration.callbacks.clipping import ClipGroups
 from lit_optim.integration.callbacks.continuing import Continuing
 from lit_optim.integration.callbacks.freezing import DropGradients
+from lit_optim.integration.callbacks.idle_calls import SkipIdleCalls
 from lit_optim.integration.callbacks.metrics import ShowMetrics
 from lit_optim.integration.callbacks.modes import OptimizerModes
 from lit_optim.integration.callbacks.replay import ReplaySteps
@@ -56,6 +57,12 @@ class RecipeModule(LightningModule):
     def __init__(self, recipe: RecipeLike) -> None:
         super().__init__()
         self.recipe = _recipe(recipe)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # a string, which Lightning sets some forty times a batch
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def setup(self, stage: str) -> None:
         """Get ready for a checkpoint and for a strategy: see `prepare`; a subclass calls it as well."""
@@ -97,6 +104,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of its own
     accumulating = map(AccumulateByEpoch, accumulation_schedulers(module.trainer)[-1:])
     callbacks[:] = [
+        SkipIdleCalls(),
         *accumulating,
         *_helpers(optimizer, scheduler, late, recipe),
         *(one for one in callbacks if not isinstance(one, _HELPERS)),
@@ -105,7 +113,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
 
-_HELPERS = (AccumulateByEpoch, DropGradients, ClipGroups, ReplaySteps, OptimizerModes, ShowMetrics)
+_HELPERS = (SkipIdleCalls, AccumulateByEpoch, DropGradients, ClipGroups, ReplaySteps, OptimizerModes, ShowMetrics)
 
 
 def _helpers(

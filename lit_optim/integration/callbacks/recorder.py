@@ -216,7 +216,8 @@ def _snapshot(value: Any) -> float | Tensor:
 
 def _stack(scalars: Sequence[Tensor]) -> Tensor:
     device = scalars[0].device
-    return torch.stack([scalar.reshape(()).to(device) for scalar in scalars]).float()
+    alike = (one if one.ndim == 0 and one.device == device else one.reshape(()).to(device) for one in scalars)
+    return torch.stack([*alike]).float()
 
 
 def _rows(steps: Sequence[_Step], losses: Sequence[float]) -> list[Row]:
