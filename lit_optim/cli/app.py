@@ -104,6 +104,7 @@ def _launch(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
 
     def guarded(config: DictConfig) -> Any:
         nonlocal failures
+        sys.argv = typed
         _restore(asked_for_traceback)
         try:
             warnings = check_top_level(config, cast("DictConfig", HydraConfig.instance().cfg))
