@@ -95,6 +95,7 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     full_error = os.environ.get(FULL_ERROR)
     job = Job(task, [*sys.argv], full_error, factories)
     sys.argv = [sys.argv[0], *overrides_first([*accept_new_keys(arguments), *extra])]
+    failed = 0
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
         code = _launch(job, arguments)

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from lit_optim.cli.project import allowed_factories
-from lit_optim.cli.rank_folder import RankFolder, Work
+from lit_optim.cli.rank_folder import Assignment, RankFolder
 from lit_optim.errors import LitOptimError
 from lit_optim.targets import allowing
 
@@ -23,22 +23,22 @@ def main(folder: RankFolder, rank: int) -> int:
     """Train one rank's share.
 
     Args:
-        folder: Holds the work.
+        folder: Holds the assignment.
         rank: Among those of this machine.
 
     Returns:
         As `lit_optim.cli.app.run_app`.
     """
     folder.end_with_it()
-    work = folder.work()
-    settings: Any = OmegaConf.create(work.hydra)
+    assignment = folder.assignment()
+    settings: Any = OmegaConf.create(assignment.hydra)
     HydraConfig.instance().cfg = settings
     home = Path(HydraConfig.get().runtime.cwd)
     if str(home) not in sys.path:
         sys.path.insert(0, str(home))  # where the user's own classes are found
     try:
         with allowing(*allowed_factories(home)):
-            _train(work, folder, rank)
+            _train(assignment, folder, rank)
     except SystemExit as stop:
         return 143 if type(stop) is not SystemExit else 1
     except BaseException as error:
@@ -48,11 +48,12 @@ def main(folder: RankFolder, rank: int) -> int:
     return 0
 
 
-def _train(work: Work, folder: RankFolder, rank: int) -> None:
+def _train(assignment: Assignment, folder: RankFolder, rank: int) -> None:
     from lit_optim.cli.train import train
     from lit_optim.integration.callbacks.stop_together import StopTogether
 
-    train(OmegaConf.create(work.config), work.goes_on, work.overrides, StopTogether(folder.standings(), rank))
+    stop = StopTogether(folder.lockstep(), rank)
+    train(OmegaConf.create(assignment.config), assignment.goes_on, assignment.overrides, stop)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pickle
+import shutil
 import signal
 import threading
 import time
@@ -15,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from lit_optim.errors import LitOptimError
-from lit_optim.integration.standings import Standings
+from lit_optim.integration.lockstep import Lockstep
 
-__all__ = ["RankFolder", "Report", "Work"]
+__all__ = ["Assignment", "RankFolder", "Report"]
 
 
 @dataclass(frozen=True)
-class Work:
+class Assignment:
     """What every rank trains, to the letter, in plain containers.
 
     Args:
@@ -62,32 +63,33 @@ class RankFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self, work: Work, ranks: int) -> Standings:
-        """Put the work and the ranks' standings into it; it is open as long as this process lives."""
-        (self.path / "work").write_bytes(pickle.dumps(work))
+    def open(self, assignment: Assignment, ranks: int) -> Lockstep:
+        """Put in what is to be trained, and what keeps the ranks in step; it is open as long as this process lives."""
+        (self.path / "assignment").write_bytes(pickle.dumps(assignment))
         self._lock = (self.path / "open").open("w")  # released by the system, however this process ends
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        return Standings.create(self.path / "standings", ranks)
+        return Lockstep.create(self.path / "lockstep", ranks)
 
     def close(self) -> None:
         """The folder may go."""
         self._lock.close()
 
-    def work(self) -> Work:
-        """The work."""
-        work: Work = pickle.loads((self.path / "work").read_bytes())
-        return work
+    def assignment(self) -> Assignment:
+        """What is to be trained."""
+        assignment: Assignment = pickle.loads((self.path / "assignment").read_bytes())
+        return assignment
 
-    def standings(self) -> Standings:
-        """The ranks' standings."""
-        return Standings(self.path / "standings")
+    def lockstep(self) -> Lockstep:
+        """What keeps the ranks in step."""
+        return Lockstep(self.path / "lockstep")
 
     def end_with_it(self) -> None:
-        """End this process, and what it has started, as soon as the folder is open no more."""
+        """End this process, and what it has started, as soon as the folder is open no more; it then goes as well."""
         lock = (self.path / "open").open("r")
 
         def wait() -> None:
             fcntl.flock(lock, fcntl.LOCK_SH)
+            shutil.rmtree(self.path, ignore_errors=True)
             os.killpg(0, signal.SIGKILL)
 
         threading.Thread(target=wait, daemon=True, name="end-with-parent").start()

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lit_optim.cli.rank_folder import RankFolder, Report, Work
+from lit_optim.cli.rank_folder import Assignment, RankFolder, Report
 from lit_optim.cli.supervision import Outcome, supervise
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 
@@ -100,11 +100,12 @@ class Ranks:
             LitOptimError: A refusal of any rank, or what ended one of them.
             Terminated: This process was told to end.
         """
-        work = Work(_plain(config, True), _plain(HydraConfig.instance().cfg, False), folder.goes_on, overrides)
+        settings = _plain(HydraConfig.instance().cfg, resolve=False)
+        assignment = Assignment(_plain(config, resolve=True), settings, folder.goes_on, overrides)
         before = folder.read_metrics()
         with TemporaryDirectory(prefix="lit-optim-") as path:
             shared = RankFolder(Path(path))
-            standings = shared.open(work, self.count)
+            lockstep = shared.open(assignment, self.count)
             sys.stdout.flush()
             sys.stderr.flush()
             processes: list[Popen[bytes]] = []
@@ -113,7 +114,7 @@ class Ranks:
                 for rank in range(self.count):
                     own = {**os.environ, **self._environment, "LOCAL_RANK": str(rank)}
                     processes.append(Popen(command, env=own, stdin=DEVNULL, process_group=0))
-                outcome = supervise(processes, self.patience, lambda: standings.asked, standings.settle)
+                outcome = supervise(processes, self.patience, lambda: lockstep.asked, lockstep.settle)
             finally:
                 shared.close()
                 folder.writers |= {one.pid for one in processes}

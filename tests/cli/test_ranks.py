@@ -286,7 +286,7 @@ def test_sigterm_stops_all_ranks_after_the_same_batch(
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_no_rank_outlives_its_parent(sent: int, code: int, forked: Server, tmp_path: Path) -> None:
-    run = started(forked, tmp_path)
+    run = started(forked, tmp_path, "trainer.max_epochs=2000")
     run.send_signal(sent)
     assert run.wait(60) == code
     wait_for(lambda: not any(map(is_alive, of_ranks(tmp_path))))

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,19 +160,14 @@ def test_a_run_that_was_moved_goes_on_where_it_is_now(run: Path, lit_optim_: Any
     assert not run.exists()
 
 
-def test_processes_that_lightning_starts_find_the_folder_from_where_the_run_began(
+def test_the_folder_is_named_from_here_and_the_run_goes_on_where_it_began(
     run: Path, lit_optim_: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It starts them in the working directory of the run, with this command line."""
     (run.parent / "elsewhere").mkdir()
     monkeypatch.chdir(run.parent / "elsewhere")
-    typed = ["resume", "../run", "trainer.max_epochs=4"]
-    monkeypatch.setattr(sys, "argv", ["lit-optim", *typed])
-    ended = lit_optim_(*typed)
-    assert ended.code == 0
+    assert lit_optim_("resume", "../run", "trainer.max_epochs=4").code == 0
     assert Path.cwd() == run.parent
-    assert Path(sys.argv[2]).is_absolute()
-    assert Path(sys.argv[2]).samefile(run)
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 48
 
 
 @pytest.mark.parametrize(

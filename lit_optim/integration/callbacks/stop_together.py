@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lit_optim.integration.standings import Standings
+from lit_optim.integration.lockstep import Lockstep
 
 __all__ = ["StopTogether", "is_between_steps"]
 
@@ -19,15 +19,15 @@ class StopTogether(Callback):
     may wait in another operation than the rest.
 
     Args:
-        standings: Of all ranks.
+        lockstep: Of all ranks.
         rank: This one's place in them.
 
     Attributes:
         has_stopped: Whether they have.
     """
 
-    def __init__(self, standings: Standings, rank: int) -> None:
-        self._standings = standings
+    def __init__(self, lockstep: Lockstep, rank: int) -> None:
+        self._lockstep = lockstep
         self._rank = rank
         self._batches = 0
         self._of_lightning: Any = None
@@ -35,24 +35,24 @@ class StopTogether(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal to this process is one to all of them."""
-        self._of_lightning = signal.signal(signal.SIGTERM, lambda *_: self._standings.ask())
-        self._standings.note(self._rank, self._batches)
+        self._of_lightning = signal.signal(signal.SIGTERM, lambda *_: self._lockstep.ask())
+        self._lockstep.note(self._rank, self._batches)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop, if all do; not in an epoch's last batch, whose validation would be cut short."""
         self._batches += 1
-        self._standings.note(self._rank, self._batches)
+        self._lockstep.note(self._rank, self._batches)
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and trainer.num_training_batches != 1
-        if self._standings.stops_after(self._batches) and not last and is_between_steps(trainer):
+        if self._lockstep.stops_after(self._batches) and not last and is_between_steps(trainer):
             self.has_stopped = True
             signal.signal(signal.SIGTERM, self._of_lightning)
             signal.raise_signal(signal.SIGTERM)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What is left to do can't be gone on with."""
-        self._standings.leave(self._rank)
+        self._lockstep.leave(self._rank)
         signal.signal(signal.SIGTERM, self._of_lightning)
 
 

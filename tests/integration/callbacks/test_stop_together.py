@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import lit_optim as lo
 from lit_optim.integration.callbacks.stop_together import StopTogether
-from lit_optim.integration.standings import Standings
+from lit_optim.integration.lockstep import Lockstep
 
 SGD = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}}
 
@@ -20,8 +20,8 @@ SGD = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}}
 class Settle(Callback):
     """Asks all to stop at a batch's start, by a signal or as the process that watches them does."""
 
-    def __init__(self, standings: Standings, at: int, by_signal: bool = False) -> None:
-        self.standings, self.at, self.by_signal = standings, at, by_signal
+    def __init__(self, lockstep: Lockstep, at: int, by_signal: bool = False) -> None:
+        self.lockstep, self.at, self.by_signal = lockstep, at, by_signal
         self.batches = 0
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
@@ -31,12 +31,12 @@ class Settle(Callback):
         if self.by_signal:
             signal.raise_signal(signal.SIGTERM)
         else:
-            assert self.standings.settle()
+            assert self.lockstep.settle()
 
 
 @pytest.fixture
-def standings(tmp_path: Path) -> Standings:
-    return Standings.create(tmp_path / "standings", 1)
+def lockstep(tmp_path: Path) -> Lockstep:
+    return Lockstep.create(tmp_path / "lockstep", 1)
 
 
 def fit(trainer: Callable[..., Any], loader: Any, callbacks: list[Callback], **more: Any) -> Trainer:
@@ -59,9 +59,9 @@ def loader() -> Any:
     ids=["at once", "once gradients have made a step", "after the epoch's validation", "where both fit"],
 )
 def test_it_stops_between_steps_and_in_the_middle_of_an_epoch(
-    asked_in: int, accumulate: int, trained: int, standings: Standings, trainer: Any, loader: Any
+    asked_in: int, accumulate: int, trained: int, lockstep: Lockstep, trainer: Any, loader: Any
 ) -> None:
-    stop, settle = StopTogether(standings, 0), Settle(standings, asked_in)
+    stop, settle = StopTogether(lockstep, 0), Settle(lockstep, asked_in)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SIGTERMException):
         fit(trainer, loader, [settle, stop], accumulate_grad_batches=accumulate)
@@ -70,18 +70,18 @@ def test_it_stops_between_steps_and_in_the_middle_of_an_epoch(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_signal_asks_and_does_not_stop(standings: Standings, trainer: Any, loader: Any) -> None:
-    stop = StopTogether(standings, 0)
+def test_a_signal_asks_and_does_not_stop(lockstep: Lockstep, trainer: Any, loader: Any) -> None:
+    stop = StopTogether(lockstep, 0)
     before = signal.getsignal(signal.SIGTERM)
-    fit(trainer, loader, [Settle(standings, 3, by_signal=True), stop])
-    assert standings.asked
+    fit(trainer, loader, [Settle(lockstep, 3, by_signal=True), stop])
+    assert lockstep.asked
     assert not stop.has_stopped
-    assert not standings.training  # any more
+    assert not lockstep.training  # any more
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_an_epoch_of_one_batch_has_no_other_place_to_stop(standings: Standings, trainer: Any, loader: Any) -> None:
-    stop = StopTogether(standings, 0)
+def test_an_epoch_of_one_batch_has_no_other_place_to_stop(lockstep: Lockstep, trainer: Any, loader: Any) -> None:
+    stop = StopTogether(lockstep, 0)
     with pytest.raises(SIGTERMException):
-        fit(trainer, loader, [Settle(standings, 1), stop], limit_train_batches=1)
+        fit(trainer, loader, [Settle(lockstep, 1), stop], limit_train_batches=1)
     assert stop.has_stopped

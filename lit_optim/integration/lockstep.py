@@ -7,7 +7,7 @@ import struct
 import time
 from pathlib import Path
 
-__all__ = ["Standings"]
+__all__ = ["Lockstep"]
 
 _IDLE = -1  # of a rank that isn't training
 _GO_ON, _WAIT = 0, -1  # in place of a batch to stop after
@@ -15,7 +15,7 @@ _STOP, _ASKED, _RANKS = range(3)  # the places of the numbers
 _VISIBLE = 0.05  # seconds, after which every processor sees what another has written; far less would do
 
 
-class Standings:
+class Lockstep:
     """How many batches every rank has trained on, and after which all of them stop.
 
     A rank says that it is done with batch n before it looks whether to stop. Whoever asks them to stop has the
@@ -32,7 +32,7 @@ class Standings:
             self._numbers: memoryview[int] = memoryview(mmap.mmap(file.fileno(), 0)).cast("q")
 
     @classmethod
-    def create(cls, path: Path, ranks: int) -> Standings:
+    def create(cls, path: Path, ranks: int) -> Lockstep:
         """Those of so many ranks, none of them training yet."""
         path.write_bytes(struct.pack(f"{_RANKS + ranks}q", _GO_ON, 0, *[_IDLE] * ranks))
         return cls(path)
