@@ -21,17 +21,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
+from peers import LR, Plain, Samples, Silent, Template, optimizer_of
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset, TensorDataset
-from torchmetrics import MaxMetric, MeanMetric
-from torchmetrics.classification import Accuracy
+from torch.utils.data import DataLoader, TensorDataset
 
 from lit_optim.data import MNIST, TensorLoader
 from lit_optim.models import MLP
@@ -39,7 +36,7 @@ from lit_optim.models import MLP
 __all__ = ["NAMES", "Clock", "Work", "train"]
 
 BATCH, EVAL_BATCH = 128, 1024
-LR, WEIGHT_DECAY, WARMUP = 1e-3, 0.1, 0.05  # conf/optimizer/adamw.yaml, conf/schedule/warmup_cosine.yaml
+WARMUP = 0.05  # of conf/schedule/warmup_cosine.yaml
 PER_SAMPLE_SHARE = 5  # (d) is so slow that it trains and validates on this fraction of an epoch
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
@@ -105,18 +102,11 @@ class Work:
         return [step / warmup for step in range(warmup)] + list(cosine)
 
 
-def _optimizer(network: nn.Module) -> torch.optim.AdamW:
-    matrices = [one for one in network.parameters() if one.ndim > 1]
-    vectors = [one for one in network.parameters() if one.ndim <= 1]
-    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, LR, weight_decay=WEIGHT_DECAY, fused=True)
-
-
 def _bare(work: Work, batches: Batches, clock: Clock, folder: Path) -> None:
     network = work.network().to(work.device)
     if work.compiled:
         network.compile()
-    optimizer, factors, best, step = _optimizer(network), work.factors(), -1.0, 0
+    optimizer, factors, best, step = optimizer_of(network), work.factors(), -1.0, 0
     for epoch in range(work.epochs):
         clock.note()
         network.train()
@@ -174,100 +164,6 @@ def _loader(work: Work, clock: Clock, folder: Path) -> None:
     _bare(work, batches, clock, folder)
 
 
-class _Silent(LightningModule):
-    """Logs nothing."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__()
-        self.net = work.network()
-        self.factors = work.factors()
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(x)
-        return logits
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y = batch
-        return cross_entropy(self(x), y)
-
-    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        x, y = batch
-        logits = self(x)
-        return {"val/loss": cross_entropy(logits, y), "val/acc": (logits.argmax(1) == y).float().mean()}
-
-    def configure_optimizers(self) -> Any:
-        optimizer = _optimizer(self)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factors[step])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-class _Plain(_Silent):
-    """Logs the loss of every step."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss = super().training_step(batch, batch_idx)
-        self.log("train/loss", loss)
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        seen = super().validation_step(batch, batch_idx)
-        self.log_dict(seen)
-        return seen
-
-
-class _Template(_Silent):
-    """A module in the shape of lightning-hydra-template's: metrics as modules, updated and logged in every step."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__(work)
-        self.criterion = nn.CrossEntropyLoss()
-        self.train_acc = Accuracy(task="multiclass", num_classes=10)
-        self.val_acc = Accuracy(task="multiclass", num_classes=10)
-        self.train_loss, self.val_loss, self.val_acc_best = MeanMetric(), MeanMetric(), MaxMetric()
-
-    def _step(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-        x, y = batch
-        logits = self(x)
-        return self.criterion(logits, y), torch.argmax(logits, dim=1), y
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss, predicted, y = self._step(batch)
-        self.train_loss(loss)
-        self.train_acc(predicted, y)
-        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
-        self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, prog_bar=True)
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
-        loss, predicted, y = self._step(batch)
-        self.val_loss(loss)
-        self.val_acc(predicted, y)
-        self.log("val/loss", self.val_loss, on_step=False, on_epoch=True, prog_bar=True)
-        self.log("val/acc", self.val_acc, on_step=False, on_epoch=True, prog_bar=True)
-
-    def on_validation_epoch_end(self) -> None:
-        self.val_acc_best(self.val_acc.compute())
-        self.log("val/acc_best", self.val_acc_best.compute(), sync_dist=True, prog_bar=True)
-
-
-class _Samples(Dataset[tuple[Tensor, int]]):
-    """Digits as torchvision's MNIST gives them with ToTensor and Normalize: a picture is made of each when asked."""
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.pictures = (x.squeeze(1) * 255).round().to(torch.uint8)
-        self.labels = y
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        picture = Image.fromarray(self.pictures[index].numpy(), mode=None)
-        pixels = torch.from_numpy(np.array(picture, np.uint8, copy=True)).view(28, 28, 1)
-        sample = pixels.permute(2, 0, 1).contiguous().to(torch.get_default_dtype()).div(255)
-        mean, deviation = torch.as_tensor((0.1307,)), torch.as_tensor((0.3081,))
-        return sample.sub_(mean.view(-1, 1, 1)).div_(deviation.view(-1, 1, 1)), int(self.labels[index])
-
-
 def _trainer(work: Work, **more: Any) -> Trainer:
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
     gpu = work.device.type == "cuda"
@@ -286,15 +182,15 @@ def _plain(work: Work, clock: Clock, folder: Path) -> None:
     callbacks = [LearningRateMonitor("step"), *_savers(folder)]
     logger = TensorBoardLogger(folder)
     trainer = _trainer(work, logger=logger, log_every_n_steps=1, callbacks=callbacks)
-    trainer.fit(clock.of(_Plain(work)), train, val)
+    trainer.fit(clock.of(Plain(work.network(), work.factors())), train, val)
 
 
 def _template(work: Work, clock: Clock, folder: Path) -> None:
-    train, val = _Samples(*work.data.splits.train), _Samples(*work.data.splits.val)
+    train, val = Samples(*work.data.splits.train), Samples(*work.data.splits.val)
     loaders = DataLoader(train, BATCH, shuffle=True), DataLoader(val, BATCH)
     limits = {"limit_train_batches": _of_template(work), "limit_val_batches": 1 / PER_SAMPLE_SHARE}
     trainer = _trainer(work, logger=TensorBoardLogger(folder), callbacks=_savers(folder), **limits)
-    trainer.fit(clock.of(_Template(work)), *loaders)
+    trainer.fit(clock.of(Template(work.network(), work.factors())), *loaders)
 
 
 def _of_template(work: Work) -> int:
@@ -304,7 +200,7 @@ def _of_template(work: Work) -> int:
 def _barebones(work: Work, clock: Clock, folder: Path) -> None:
     train = TensorLoader(work.data.splits.train, BATCH, shuffle=True)
     val = TensorLoader(work.data.splits.val, EVAL_BATCH)
-    _trainer(work, barebones=True).fit(clock.of(_Silent(work)), train, val)
+    _trainer(work, barebones=True).fit(clock.of(Silent(work.network(), work.factors())), train, val)
 
 
 def _ours(work: Work, clock: Clock, folder: Path, *overrides: str) -> None:

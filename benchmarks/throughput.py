@@ -46,6 +46,7 @@ def speeds(measured: Measured, epochs: int, work: Work) -> str:
 
 def compiled(rounds_: int, work: Work) -> str:
     """The same for networks that are compiled, and what that costs."""
+    torch.compiler.config.force_disable_caches = True  # each compiles as if it were the first on this machine
     taken: dict[str, list[list[float]]] = {}
 
     def last(name: str, letter: str, one: Work) -> float:
