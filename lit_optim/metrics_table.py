@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lit_optim.errors import Mistake, RunError
@@ -57,7 +57,15 @@ class MetricsTable:
             RunError: The file is there, and is another kind of file.
         """
         if self.path.exists():
-            self._rewritten(self._known(), lambda one: one < step)
+            self._rewritten(self._known(), step)
+
+    def check(self) -> None:
+        """See whether rows can join it.
+
+        Raises:
+            RunError: It is another kind of file.
+        """
+        self._known()
 
     def _known(self) -> list[str]:
         if self._tags is None:
@@ -66,13 +74,14 @@ class MetricsTable:
                 self._rewritten(self._tags)
         return self._tags
 
-    def _rewritten(self, tags: list[str], keeps: Callable[[int], bool] = lambda step: True) -> list[str]:
+    def _rewritten(self, tags: list[str], before: int | None = None) -> list[str]:
         partial = self.path.with_name(f"{self.path.name}.tmp")
         more = "," * (len(tags) - len(self._tags or ()))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8", newline="") as file:
             file.write(_text([[_STEP, *tags]]))
-            file.writelines(f"{row}{more}\n" for row in _rows(self.path) if keeps(int(row.partition(",")[0])))
+            kept = _rows(self.path) if before is None else _rows_before(self.path, before)
+            file.writelines(f"{row}{more}\n" for row in kept)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.path)
@@ -118,6 +127,16 @@ def read_column(path: Path, tag: str) -> tuple[dict[int, float], bool]:
         except (ValueError, IndexError):
             return found, False
     return found, _ends_a_line(path)
+
+
+def _rows_before(path: Path, step: int) -> Iterator[str]:
+    for row in _rows(path):
+        number = row.partition(",")[0]
+        if not number.isdecimal():
+            problem = f"a row begins with {number[:20]!r}, which is no step"
+            raise RunError(Mistake("metrics.csv", problem, str(path), remedy="mend that row, or move the file away"))
+        if int(number) < step:
+            yield row
 
 
 def _rows(path: Path) -> Iterator[str]:

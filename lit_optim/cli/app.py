@@ -31,7 +31,7 @@ from lit_optim.cli.search import all_failed
 from lit_optim.cli.suggestions import arguments_of, homes_of
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
 
-__all__ = ["CONFIG_NAME", "NewFolders", "report", "run_app", "unwritable"]
+__all__ = ["CONFIG_NAME", "NewFolders", "run_app", "unwritable"]
 
 _NO_CHOICE = re.compile(r"[a-z]+=(null|true|false|\[.*\]|\{.*\}|[0-9.]+)")  # of a config group
 CONFIG_NAME = "config"

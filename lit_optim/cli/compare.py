@@ -26,7 +26,7 @@ __all__ = ["print_comparison", "run"]
 _WHAT = "Tells which run was best and what differed: a line a run, or a line for runs that differ by their seeds alone."
 _FORMATS = (".png", ".svg", ".pdf")
 _MODES = ("min", "max")
-_OF_A_RUN = ("metrics.json", "plan.json", "plan.png")
+_OF_A_RUN = ("metrics.*", "plan.*", "trackers.json", "findings.txt", "events.out.tfevents.*")
 _BANDS = ("range", "std")
 _FLAGS = ("--metric", "--mode", "--no-pool", "--plot", "--tag", "--band", "--csv", "--json", "--help")
 _FOLDER = "this is a folder"
@@ -128,7 +128,7 @@ def _why_not(path: Path) -> str | None:
             return _FOLDER
         if not path.parent.is_dir():
             return "there is no such folder"
-        of_a_run = path.name in _OF_A_RUN and (path.parent / ".hydra").is_dir()
+        of_a_run = any(map(path.match, _OF_A_RUN)) and (path.parent / ".hydra").is_dir()
         if path.exists() and (of_a_run or path.absolute().parent.name in (".hydra", "checkpoints")):
             return "this file belongs to a run"
         if not os.access(path if path.exists() else path.parent, os.W_OK):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lit_optim.cli.app import report, run_app
+from lit_optim.cli.app import run_app
 from lit_optim.cli.look import look
+from lit_optim.cli.reporting import report
 from lit_optim.cli.work import Work
 from lit_optim.errors import ConfigError, Mistake
 from lit_optim.progress_line import Field

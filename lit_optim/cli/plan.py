@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from lit_optim.cli.app import report, run_app
+from lit_optim.cli.app import run_app
 from lit_optim.cli.look import look
+from lit_optim.cli.reporting import report
 from lit_optim.errors import ConfigError, Mistake, PlanError
 
 if TYPE_CHECKING:

@@ -33,6 +33,10 @@ class Prefixed(io.TextIOBase):
             self._stream.flush()
         return len(text)
 
+    def flush(self) -> None:
+        """Flush the stream; after `close` as well, since a logger may keep this one beyond its job."""
+        self._stream.flush()
+
     def close(self) -> None:
         """End the line that is begun; the stream itself stays open."""
         if self._begun:

@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lit_optim.cli.app import CONFIG_NAME, report, run_app
+from lit_optim.cli.app import CONFIG_NAME, run_app
 from lit_optim.cli.overrides import accept_new_keys
 from lit_optim.cli.rank_zero import is_rank_zero
+from lit_optim.cli.reporting import report
 from lit_optim.cli.train import train
 from lit_optim.errors import Mistake, RunError, nearest
 

@@ -46,6 +46,11 @@ class CSVRunLogger(Tracker, CSVLogger):
         return self._table
 
     @rank_zero_only
+    def begin(self) -> None:
+        """See that what an earlier process has written can be gone on with."""
+        self._table.check()
+
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Write a row; the ``epoch`` that Lightning adds to each call is left out."""
         self.log_rows([row_of(metrics, step)])

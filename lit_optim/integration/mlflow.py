@@ -103,6 +103,11 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
         return self._experiment_id
 
     @rank_zero_only
+    def begin(self) -> None:
+        """Begin the run there, or go on with it."""
+        self._begin()
+
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write metrics; the ``epoch`` that Lightning adds to each call is left out."""
         self.log_rows([row_of(metrics, step)])
@@ -173,7 +178,7 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
             except (MlflowException, OSError) as error:
                 self._initialized = False
                 problem = f"MLflow can't begin the run: {_without_login(_first_line(error))}"
-                remedy = f"name a server or a database that answers: logger.tracking_uri={LOCAL}"
+                remedy = f"give this logger a tracking_uri that answers, such as {LOCAL}"
                 if before:
                     remedy += f"; if the run was deleted there, remove {self._folder / IDS} and another one begins"
                 raise RunError(

@@ -15,10 +15,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from lit_optim.errors import Mistake, RunError
 from lit_optim.histograms import LIMITS, Histogram
-from lit_optim.integration.dashboard import layout
+from lit_optim.integration.dashboard import BEST, layout
 from lit_optim.integration.rows import Row, prefix_of
 from lit_optim.integration.sessions import forget, session_end, session_start
 from lit_optim.integration.tracker import Tracker
+from lit_optim.runs.events import tags_of
 from lit_optim.tfrecord import frame
 
 __all__ = ["RunLogger", "mark_resume", "write_histograms", "write_rows"]
@@ -108,6 +109,7 @@ class RunLogger(Tracker, TensorBoardLogger):
         """Forget what was logged at ``step`` and later, and how an earlier process entered and left the run."""
         if not self._is_entered:
             forget(Path(self.log_dir))
+            self._tags |= {tag for tag in tags_of(Path(self.log_dir)) if not tag.startswith(BEST)}
         mark_resume(self, step)
 
     @rank_zero_only

@@ -31,6 +31,13 @@ class Tracker(Logger):
     def log_rows(self, rows: Sequence[Row]) -> None:
         """Write rows; they are out of this process once `save` returns."""
 
+    def begin(self) -> None:
+        """Get ready for a run whose plan is sound.
+
+        Raises:
+            RunError: It can't be followed here.
+        """
+
     def mark_resume(self, step: int) -> None:
         """Forget what was logged at ``step`` and later, which is about to come again."""
 

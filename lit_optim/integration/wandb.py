@@ -63,6 +63,11 @@ class WandbRunLogger(Tracker, WandbLogger):
         return AtFirstUse(self._begin) if self._experiment is None else self._experiment
 
     @rank_zero_only
+    def begin(self) -> None:
+        """Begin the run there, or go on with it."""
+        self._begin()
+
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Write a row; the ``epoch`` that Lightning adds to each call is left out."""
         if step is None:
@@ -123,7 +128,7 @@ class WandbRunLogger(Tracker, WandbLogger):
                     run = super().experiment
             except Exception as error:  # a refusal of its server's is no wandb.Error
                 problem = f"W&B can't begin the run: {str(error).strip() or type(error).__name__}"
-                remedy = "log in (wandb login), or keep it here: logger.offline=true"
+                remedy = "log in (wandb login), or keep it here: offline=true for this logger"
                 raise RunError(Mistake("logger", problem, remedy=remedy)) from error
             keep_id(self._folder, "wandb", run.id)
         return self._experiment

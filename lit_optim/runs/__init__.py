@@ -3,5 +3,5 @@
 `finding`: paths → folders of runs. `settings`: a config → flat names, and which differ. `reading`: a folder → `Run`.
 `metric`: which one counts, and which way. `intervals`: samples, and the difference of two. `comparison`: runs → rows,
 the best first. `telling`: these as text, CSV and JSON. `layout`: their table, however many settings differ. `events`,
-`curves`: what was recorded, and its mean over seeds.
+`logged`, `curves`: what was recorded, wherever it went, and its mean over seeds.
 """

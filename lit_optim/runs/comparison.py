@@ -106,7 +106,7 @@ def compare(
         metric: The tag that counts; see `metric.metric_of`. Where no run has kept it, its curves are read.
         mode: ``min`` or ``max``; likewise.
         pool: Whether runs that differ only by their seeds share a row.
-        tick: Called with each run whose events are read, which is only where no run has kept the metric, or where
+        tick: Called with each run whose curves are read, which is only where no run has kept the metric, or where
             what is best to the run itself (see `metric.falls`) is the worst here.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The curves of a run from whatever it logged them to: its events files, else its ``metrics.csv``."""
+"""The curves of a run from whatever it logged them to: its events files, and what its ``metrics.csv`` has beside."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def curve_of(folder: Path, tag: str) -> tuple[Curve, list[str]]:
     """As `events.curve_of`."""
     curve, problems = events.curve_of(folder, tag)
     table = folder / NAME
-    if curve or not table.exists():
+    if not table.exists():
         return curve, problems
     try:
-        curve, is_whole = read_column(table, tag)
+        column, is_whole = read_column(table, tag)
     except (OSError, UnicodeDecodeError, RunError) as error:
-        return {}, [*problems, f"{table}: it can't be read: {error}"]
+        return curve, [*problems, f"{table}: it can't be read: {error}"]
     damaged = [] if is_whole else [f"{table}: it is cut off or damaged; what stands before that is used"]
-    return dict(sorted(curve.items())), [*problems, *damaged]
+    return dict(sorted((column | curve).items())), [*problems, *damaged]
 
 
 def tags_of(folder: Path) -> Collection[str]:

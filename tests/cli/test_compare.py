@@ -199,8 +199,10 @@ def test_a_bad_file_is_refused_before_any_run_is_read(
     ]
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "plan.json", ".hydra/config.yaml"])
+@pytest.mark.parametrize("name", ["metrics.json", "metrics.csv", "trackers.json", "plan.json", ".hydra/config.yaml"])
 def test_what_belongs_to_a_run_is_not_written_over(sweep: Path, lit_optim_: Any, name: str) -> None:
+    if not (sweep / "0" / name).exists():
+        (sweep / "0" / name).write_text("of a tracker")
     before = (sweep / "0" / name).read_bytes()
     ended = lit_optim_("compare", "runs", "--json", str(sweep / "0" / name))
     assert ended.code == 1

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import logging
+
+import pytest
 
 from lit_optim.cli.prefixed import Prefixed
 
@@ -35,11 +38,13 @@ def test_a_line_waits_for_its_end() -> None:
     assert not out.closed
 
 
-def test_it_is_no_terminal_and_asks_for_the_mark_anew() -> None:
+def test_it_is_no_terminal_and_asks_for_the_mark_anew(capsys: pytest.CaptureFixture[str]) -> None:
     out, marks = Pieces(), iter("ab")
     stream = Prefixed(out, lambda: next(marks))
     assert not stream.isatty()
     stream.write("x\n")
+    logger = logging.StreamHandler(stream)  # which keeps it
     stream.close()
-    stream.write("y\n")  # of a logger that keeps it
+    logger.emit(logging.makeLogRecord({"msg": "y"}))
+    assert capsys.readouterr().err == ""  # where logging says what it could not write
     assert out.pieces == ["ax\n", "by\n"]

@@ -26,8 +26,8 @@ def test_a_table_is_read_where_there_are_no_events(tmp_path: Path) -> None:
 
 def test_events_come_first_and_the_table_adds_what_they_lack(tmp_path: Path) -> None:
     write_events(tmp_path / EVENTS, {"val/acc": [0.5, 0.25]})
-    table(tmp_path).append([(0, {"val/acc": 9.0}), (1, {"mine": 1.0})])
-    assert curve_of(tmp_path, "val/acc") == ({0: 0.5, 1: 0.25}, [])
+    table(tmp_path).append([(0, {"val/acc": 9.0}), (1, {"mine": 1.0}), (2, {"val/acc": 0.125})])  # resumed with it
+    assert curve_of(tmp_path, "val/acc") == ({0: 0.5, 1: 0.25, 2: 0.125}, [])
     assert curve_of(tmp_path, "mine") == ({1: 1.0}, [])
     assert tags_of(tmp_path) == {"val/acc", "mine"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from lit_optim.integration.callbacks.stop_together import StopTogether, is_betwe
 from lit_optim.integration.checkpoint import Checkpoint
 from lit_optim.integration.dashboard import BEST
 from lit_optim.integration.run_folder import LAST, RunFolder
-from lit_optim.integration.tracker import Tracker
+from lit_optim.integration.tracker import IDS, Tracker
 from lit_optim.plan import Plan
 from lit_optim.render import plan_text, save_figure
 from lit_optim.runs.metric import falls
@@ -24,6 +25,8 @@ from lit_optim.scheduler import PlanScheduler
 from lit_optim.tables import CUT
 
 __all__ = ["RunFiles", "skipped_steps"]
+
+_log = logging.getLogger(__name__)
 
 _TEXT_WIDTHS = (120, 160)  # of the plan in trackers: what a window shows, and for what needs more, which scrolls
 
@@ -92,6 +95,9 @@ class RunFiles(Callback):
             started = {"from": str(self._start_from.path), "step": self._start_from.step, "changes": changes}
             self._continued.append(started)
         if trainer.is_global_zero:
+            self.folder.note(self.folder.path / IDS)
+            for tracker in _trackers(trainer):
+                tracker.begin()  # the last that can refuse: from here on the folder says what runs now
             self.folder.claim(self._settings)
             self.folder.write("plan.json", plan.to_json())
             picture = self.folder.path / "plan.png"
@@ -145,10 +151,13 @@ class RunFiles(Callback):
         """Mark a run that had begun as crashed."""
         if self.has_started and trainer.is_global_zero:
             self._write_metrics("crashed", trainer, f"{type(exception).__name__}: {exception}".removesuffix(": "))
-            for tracker in _trackers(trainer):
-                tracker.log_end(succeeded=False)
         if isinstance(exception, SIGTERMException) and _stands_still(trainer) and _saves_last(trainer):
             trainer.save_checkpoint(self.folder.path / LAST)
+        for tracker in _trackers(trainer) if self.has_started and trainer.is_global_zero else ():
+            try:
+                tracker.log_end(succeeded=False)
+            except Exception:  # of a full disk, say, which is not to hide what ended the run
+                _log.warning("a tracker could not be told of the end", exc_info=True)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Bring to disk what was logged: whoever goes on from here won't log it again."""
