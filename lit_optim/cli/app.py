@@ -93,7 +93,7 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         report(error)
         return 1
     full_error = os.environ.get(FULL_ERROR)
-    job = Job(task, [*sys.argv], full_error, factories)
+    job = Job(task, [*sys.argv], arguments, full_error, factories)
     sys.argv = [sys.argv[0], *overrides_first([*accept_new_keys(arguments), *extra])]
     failed = 0
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
@@ -182,7 +182,7 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
     if isinstance(error, SearchPathException):
         return Mistake("--config-dir", message, remedy="name a folder that exists")
     if message.startswith("Ambiguous value"):
-        several = message.split("'")[1]
+        several = message.split("'")[1].removeprefix("++")
         remedy = "add -m to run each of them, or write a list: [a,b]"
         return Mistake(several.partition("=")[0], "several values, and this is no sweep", several, remedy=remedy)
     if isinstance(error, TypeError) or message.startswith("Config group override must be"):

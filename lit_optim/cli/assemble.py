@@ -196,7 +196,7 @@ def timeout_of(config: DictConfig) -> timedelta | None:
         return None
     if not is_number(seconds) or not 0 < seconds < _LONGEST:
         allowed, remedy = ("a number of seconds above 0",), "for example trainer.timeout=600"
-        raise ConfigError(Mistake("trainer.timeout", "nobody can wait so long", repr(seconds), allowed, remedy=remedy))
+        raise ConfigError(Mistake("trainer.timeout", "this is no time to wait", repr(seconds), allowed, remedy=remedy))
     return timedelta(seconds=seconds)
 
 

@@ -52,12 +52,14 @@ class Job:
     Args:
         task: Gets the config; what it returns is the objective of a sweep.
         typed: The command line.
+        arguments: What of it is Hydra's.
         full_error: Hydra's variable of the environment as the user set it.
         factories: What the project lets configs call.
     """
 
     task: Callable[[DictConfig], Any]
     typed: Sequence[str]
+    arguments: Sequence[str]
     full_error: str | None
     factories: Sequence[str] = ()
     failures: int = 0
@@ -89,7 +91,7 @@ class Job:
                 self.failures += 1
                 told = ConfigError(_unresolved(error)) if isinstance(error, InterpolationResolutionError) else error
                 if isinstance(told, LitOptimError):
-                    mended = without_leftovers(told.mistakes, self.typed)
+                    mended = without_leftovers(told.mistakes, self.arguments)
                     told = told if mended == told.mistakes else type(told)(*mended)
                     report(told)
                 else:

@@ -27,7 +27,7 @@ __all__ = ["Launched", "check_started", "no_folder_elsewhere"]
 
 _PATIENCE = timedelta(minutes=10)  # machines of a cluster don't begin at the same time
 _FAREWELL = 20.0  # seconds in which the others learn that the run is refused
-_ABOUT, _VERDICT, _HEARD = "lit_optim/rank/", "lit_optim/verdict", "lit_optim/heard"
+_ABOUT, _VERDICT, _HEARD = "rank/", "verdict", "heard"
 
 
 def no_folder_elsewhere() -> tuple[str, ...]:
@@ -124,6 +124,8 @@ class Launched:
     def refuse(self, error: BaseException) -> None:
         """Tell the others, who would wait otherwise, that this process is not going to train."""
         if self.has_met or not isinstance(error, Exception):
+            if self.rank != 0 and isinstance(error, LitOptimError):  # which rank zero doesn't know of
+                print(f"lit-optim: rank {self.rank} of {self.world_size}: {error}", file=sys.stderr)
             return
         text = f"{type(error).__name__}: {error}".removesuffix(": ")
         mistakes = error.mistakes if isinstance(error, LitOptimError) else (Mistake("train", text),)
@@ -160,12 +162,13 @@ class Launched:
 
     def _opened(self) -> Store:
         """What all of them can write into and read: torchrun's own, or rank zero's, as their process group has it."""
-        from torch.distributed import TCPStore  # type: ignore[attr-defined]  # which its __init__ takes from C++
+        from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # taken from C++
 
         hosts = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         more: dict[str, Any] = {"multi_tenant": True, "wait_for_workers": False}
-        store: Store = TCPStore(*self.address, None, hosts, timeout=_PATIENCE, **more)
-        return store
+        store = TCPStore(*self.address, None, hosts, timeout=_PATIENCE, **more)
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the agent's store outlives one
+        return PrefixStore(f"lit_optim/{attempt}", store)
 
     def _stay_until_heard(self, store: Store) -> None:
         """With rank zero its store ends, in which the others are to find that they are refused."""

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lit_optim.cli.rank_folder import Assignment, RankFolder, Report
+from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.supervision import Outcome, supervise
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 
@@ -135,6 +136,8 @@ def _plain(config: Any, resolve: bool) -> dict[str, Any]:
 
 def _note_crash(folder: RunFolder, before: Mapping[str, Any], why: str) -> None:
     """Let the folder say why the run is over, if it has begun since ``before``; nothing that trains is left."""
+    if not is_rank_zero():  # whose machine's is the folder
+        return
     metrics = folder.read_metrics()
     if metrics != before and metrics["status"] in ("running", "crashed"):
         folder.write_metrics({**metrics, "status": "crashed", "error": why})

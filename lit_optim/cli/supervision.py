@@ -16,6 +16,7 @@ __all__ = ["Outcome", "Process", "supervise"]
 
 _LOOK = 0.05  # seconds from one look to the next
 _GRACE = 5.0  # seconds for the others to find out by themselves that one has failed, and to say so in their folder
+_TERMINATED = 143  # of a rank that has ended as it was told to
 
 
 class Process(Protocol):
@@ -88,7 +89,7 @@ def _watched(
         if not terminated and (signals or asked()):
             terminated = True
             deadline = min(deadline, now + patience if stop() else now)
-        elif not terminated and any(codes):
+        elif any(code not in (None, 0, _TERMINATED) for code in codes) or (any(codes) and not terminated):
             deadline = min(deadline, now + _GRACE)
         elif any(code is not None for code in codes):
             deadline = min(deadline, now + patience)

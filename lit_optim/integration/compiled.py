@@ -50,11 +50,17 @@ def compile_networks(module: nn.Module, how: object, key: str) -> None:
         mistakes += _compiler_mistakes(key)
     if mistakes:
         raise ConfigError(*mistakes)
+    from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+
     for child in module.children():
         if isinstance(child, _LISTS):
             compile_networks(child, how, key)
         elif not isinstance(child, Metric):
-            child.compile(**arguments)
+            try:
+                child.compile(**arguments)
+            except (RuntimeError, TorchDynamoException) as error:  # of a mode or backend that it doesn't know
+                problem = f"torch.compile refuses this: {str(error).splitlines()[0]}"
+                raise ConfigError(Mistake(key, problem, repr(how), remedy="correct the value")) from error
 
 
 def _argument_mistakes(arguments: Mapping[Any, Any], key: str) -> list[Mistake]:

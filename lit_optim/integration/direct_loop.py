@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import lightning
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
 from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResult, _AutomaticOptimization
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
@@ -26,6 +28,16 @@ __all__ = ["DirectLoop"]
 _READ = ("2.6.6",)  # the releases of lightning whose loop this one was held against
 _TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 _INHERITED = ("optimizer_step", "toggle_optimizer", *_TRANSFERS)  # what is passed over, so nobody may have written it
+_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+_CLIPPING = "configure_gradient_clipping"
+_FUNCTIONS = (FunctionType, MethodType, partial)
 
 
 class DirectLoop(_TrainingEpochLoop):
@@ -53,6 +65,8 @@ class DirectLoop(_TrainingEpochLoop):
         }
         if lightning.__version__ not in _READ or any(type(one) is not kind for kind, one in kinds.items()):
             return None
+        if any(isinstance(value, _FUNCTIONS) for one in kinds.values() for value in vars(one).values()):
+            return None  # somebody has put a method of his own on one of them
         data = getattr(trainer, "datamodule", None)
         written = any(is_overridden(hook, module) for hook in _INHERITED)
         written |= data is not None and any(is_overridden(hook, data) for hook in _TRANSFERS)
@@ -60,13 +74,22 @@ class DirectLoop(_TrainingEpochLoop):
             return None
         direct = cls.__new__(cls)
         direct.__dict__ = loop.__dict__
+        direct._listen(trainer)
         return direct
+
+    def _listen(self, trainer: Trainer) -> None:
+        """Find out who has written which hook."""
+        self._callbacks: list[Callback] = [*trainer.callbacks]  # type: ignore[attr-defined]  # set by a helper
+        self._listeners = {
+            hook: [(one, _is_written(one, hook, Callback) and not _does_nothing(one, hook)) for one in self._callbacks]
+            for hook in _HOOKS
+        }
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """One batch."""
         trainer = self.trainer
         is_plain = type(data_fetcher) is _PrefetchDataFetcher and trainer.accumulate_grad_batches == 1
-        if self.restarting or not is_plain:
+        if self.restarting or not is_plain or self.automatic_optimization._skip_backward:
             super().advance(data_fetcher)
             return
         progress, connector, module = self.batch_progress, trainer._logger_connector, trainer.lightning_module
@@ -104,6 +127,7 @@ class DirectLoop(_TrainingEpochLoop):
         """Whether to validate now: Lightning is asked unless the batch's number alone says no."""
         trainer, every = self.trainer, self.trainer.val_check_batch
         by_number = type(every) is int and trainer.check_val_every_n_epoch is not None
+        by_number = by_number and type(data_fetcher) is _PrefetchDataFetcher
         by_number = by_number and trainer._val_check_time_interval is None and not trainer.should_stop
         if by_number and self.batch_progress.current.ready % every:
             return False
@@ -138,10 +162,12 @@ class DirectLoop(_TrainingEpochLoop):
         """What the optimizer calls for a loss, with the gradients of its parameters in place."""
         loss = evaluate()
         self._hook("on_before_optimizer_step", optimizer)
-        trainer, clip, name = self.trainer, module.configure_gradient_clipping, "configure_gradient_clipping"
-        if trainer.gradient_clip_val is not None or _function(clip) is not getattr(LightningModule, name):
-            how = {"gradient_clip_algorithm": trainer.gradient_clip_algorithm}
-            _named(module, name, partial(clip, optimizer, gradient_clip_val=trainer.gradient_clip_val, **how))
+        trainer = self.trainer
+        written = (_is_written(module, name, LightningModule) for name in ("clip_gradients", _CLIPPING))
+        if trainer.gradient_clip_val is not None or any(written):
+            how: dict[str, Any] = {"gradient_clip_val": trainer.gradient_clip_val}
+            how["gradient_clip_algorithm"] = trainer.gradient_clip_algorithm
+            _named(module, _CLIPPING, partial(module.configure_gradient_clipping, optimizer, **how))
         return loss
 
     def _forward(self, module: LightningModule, arguments: tuple[Any, ...]) -> ClosureResult:
@@ -167,12 +193,14 @@ class DirectLoop(_TrainingEpochLoop):
     def _hook(self, name: str, *arguments: Any) -> Any:
         """Call what callbacks and the module have for a moment; returns what the module's returns."""
         trainer, module = self.trainer, self.trainer.lightning_module
-        for callback in trainer.callbacks:
-            hook = getattr(callback, name)
-            if callable(hook):
-                _named(module, name, hook, trainer, module, *arguments)
-        hook = getattr(module, name)
-        return _named(module, name, hook, *arguments) if callable(hook) else None
+        if self._callbacks != trainer.callbacks:
+            self._listen(trainer)
+        for callback, is_written in self._listeners[name]:
+            if is_written or name in vars(callback):
+                _named(module, name, getattr(callback, name), trainer, module, *arguments)
+        if _is_written(module, name, LightningModule):
+            return _named(module, name, getattr(module, name), *arguments)
+        return None
 
 
 class _Closure(Closure):
@@ -210,3 +238,19 @@ def _takes_index(step: Callable[..., Any]) -> bool:
 
 def _function(method: Callable[..., Any]) -> Callable[..., Any]:
     return getattr(method, "__func__", method)
+
+
+def _is_written(owner: object, hook: str, base: type) -> bool:
+    """Whether it is another than the empty method of Lightning's own base class."""
+    return _function(getattr(owner, hook)) is not getattr(base, hook)
+
+
+def _does_nothing(callback: Callback, hook: str) -> bool:
+    """Whether it is a checkpoint of epochs, whose hook of a batch looks at the clock and the step for nothing."""
+    return (
+        hook == "on_train_batch_end"
+        and isinstance(callback, ModelCheckpoint)
+        and not _is_written(callback, hook, ModelCheckpoint)
+        and callback._every_n_train_steps < 1
+        and callback._train_time_interval is None
+    )

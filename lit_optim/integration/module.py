@@ -22,7 +22,6 @@ from lit_optim.integration.callbacks.accumulation import AccumulateByEpoch
 from lit_optim.integration.callbacks.clipping import ClipGroups
 from lit_optim.integration.callbacks.continuing import Continuing
 from lit_optim.integration.callbacks.freezing import DropGradients
-from lit_optim.integration.callbacks.idle_calls import SkipIdleCalls
 from lit_optim.integration.callbacks.metrics import ShowMetrics
 from lit_optim.integration.callbacks.modes import OptimizerModes
 from lit_optim.integration.callbacks.replay import ReplaySteps
@@ -104,7 +103,6 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of its own
     accumulating = map(AccumulateByEpoch, accumulation_schedulers(module.trainer)[-1:])
     callbacks[:] = [
-        SkipIdleCalls(),
         *accumulating,
         *_helpers(optimizer, scheduler, late, recipe),
         *(one for one in callbacks if not isinstance(one, _HELPERS)),
@@ -113,7 +111,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
 
-_HELPERS = (SkipIdleCalls, AccumulateByEpoch, DropGradients, ClipGroups, ReplaySteps, OptimizerModes, ShowMetrics)
+_HELPERS = (AccumulateByEpoch, DropGradients, ClipGroups, ReplaySteps, OptimizerModes, ShowMetrics)
 
 
 def _helpers(

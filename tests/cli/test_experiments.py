@@ -114,6 +114,11 @@ def check_step_lr(plan: lo.Plan) -> None:
     assert set(lrs[second:]) == {0.001}
 
 
+def check_mnist_best(plan: lo.Plan) -> None:
+    rates = {group.optimizer: group.hyperparameters["lr"] for group in plan.groups}
+    assert rates == {"torch.optim.AdamW": 0.001, "torch.optim.Muon": 0.05}
+
+
 CHECKS = {
     "tutorial_sgd": is_plain("SGD", lr=0.01, momentum=0.0),
     "tutorial_momentum": is_plain("SGD", lr=0.01, momentum=0.9),
@@ -122,6 +127,7 @@ CHECKS = {
     "tutorial_adagrad": is_plain("Adagrad", lr=0.01),
     "layer_lrs": check_layer_lrs,
     "step_lr": check_step_lr,
+    "mnist_best": check_mnist_best,
 }
 
 

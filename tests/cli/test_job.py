@@ -24,7 +24,7 @@ def refuse(config: DictConfig) -> None:
 
 
 def test_it_crosses_to_another_process_with_what_it_has_to_know_there() -> None:
-    one = Job(refuse, ["lit-optim", "train"], None, ("made.net",))
+    one = Job(refuse, ["lit-optim", "train"], [], None, ("made.net",))
     assert pickle.loads(pickle.dumps(one)) == one
     assert isinstance(pickle.loads(pickle.dumps(Ended(SystemExit(3)))).by, SystemExit)
 

@@ -15,7 +15,7 @@ WHOLE = {
     "trainer.devices": "1.5",
     "trainer.accumulate_grad_batches": "2.0",
     "trainer.num_sanity_val_steps": "0.5",
-    "+trainer.num_nodes": "true",
+    "trainer.num_nodes": "true",
     "+trainer.check_val_every_n_epoch": "two",
     "data.batch_size": "32.5",
     "data.eval_batch_size": "true",

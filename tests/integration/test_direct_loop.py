@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from digitnet import Batch, Net, batches, loader, same
+from digitnet import Batch, Evaluated, Net, batches, loader, same
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
@@ -123,6 +124,12 @@ class OnlyBatch(Net):
 
 
 @pytest.fixture
+def trainer(trainer: Any) -> Callable[..., Trainer]:
+    """One that takes the direct way wherever it can."""
+    return lambda callbacks=(), **settings: trainer(callbacks=[lo.callbacks.DirectBatches(), *callbacks], **settings)
+
+
+@pytest.fixture
 def lightnings(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Leaves the batches to Lightning's own loop from here on."""
     return lambda: monkeypatch.setattr(direct_loop, "_READ", ())
@@ -138,7 +145,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "max_steps": ("tensor", {"max_steps": 8, "max_epochs": -1}),
     "validation within": ("tensor", {"val_check_interval": 2}),
     "limits": ("tensor", {"limit_train_batches": 3}),
-    "accumulation": ("tensor", {"accumulate_grad_batches": 2}),
+    "validation that doesn't divide the epoch": ("tensor", {"val_check_interval": 4}),
 }
 
 
@@ -261,6 +268,94 @@ def test_either_goes_on_where_the_other_stopped(
     assert continued[0][0]
 
 
+class Iterates(Evaluated):
+    """Takes its batches itself."""
+
+    def training_step(self, dataloader_iter: Iterator[Any]) -> Tensor:  # type: ignore[override]
+        batch, _, _ = next(dataloader_iter)
+        return self.loss(batch)
+
+
+class Clips(Evaluated):
+    def clip_gradients(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(self.parameters(), 0.01)
+
+
+class Stops(Evaluated):
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.trainer.should_stop = batch_idx == 1
+        return super().training_step(batch, batch_idx)
+
+
+class Copies(Evaluated):
+    """Copies itself as it trains, and trains no less for it."""
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        copy = type(self)()
+        copy.load_state_dict(self.state_dict())
+        for callback in self.trainer.callbacks:
+            callback.on_before_zero_grad(self.trainer, self, self.optimizers())  # as one that wraps others would
+
+
+@pytest.mark.parametrize("kind", [Iterates, Clips, Stops, Copies])
+@pytest.mark.filterwarnings("ignore:You are using the `dataloader_iter` step flavor")  # and do
+def test_what_a_module_does_by_itself_is_done(
+    kind: type[Evaluated], trainer: Any, lightnings: Callable[[], None]
+) -> None:
+    ends = []
+    for direct in (True, False):
+        if not direct:
+            lightnings()
+        net, heard = kind(), Heard()
+        one = trainer(max_epochs=2, val_check_interval=4, callbacks=[heard], min_epochs=0)
+        one.fit(lo.attach(net, RECIPE), loader(6), loader(2, seed=2))
+        validated = [state[1] for _, name, _, state in heard.calls if name == "on_validation_start"]
+        ends.append((net, validated, one.global_step))
+    (net, *ours), (other, *theirs) = ends
+    assert ours == theirs
+    assert same(net, other)
+    assert not same(net, kind())
+
+
+def test_hooks_that_come_while_batches_train_are_called(trainer: Any) -> None:
+    calls: list[Any] = []
+
+    class Late(Callback):
+        def on_before_backward(self, trainer: Any, *_: Any) -> None:
+            self.on_after_backward = lambda trainer, *_: calls.append(trainer.global_step)  # type: ignore[method-assign]
+            if trainer.global_step == 1:
+                trainer.callbacks.append(Heard())
+
+    one = trainer(callbacks=[Late()])
+    one.fit(lo.attach(Net(), RECIPE), loader(3))
+    assert calls == [0, 1, 2]
+    assert [name for _, name, *_ in one.callbacks[-1].calls].count("on_train_batch_end") == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_trainer_has_its_own_loop_again(fails: bool, trainer: Any) -> None:
+    class Fails(Heard):
+        def on_after_backward(self, trainer: Any, *_: Any) -> None:
+            if fails and trainer.global_step == 2:
+                raise KeyError("stop")
+
+    heard = Fails()
+    one = trainer(callbacks=[heard])
+    loop = one.fit_loop.epoch_loop
+    with pytest.raises(KeyError) if fails else nullcontext():
+        one.fit(lo.attach(Net(), RECIPE), loader(3))
+    assert heard.loops == {DirectLoop}
+    assert one.fit_loop.epoch_loop is loop
+
+
+def test_without_the_callback_the_loop_is_lightnings(trainer: Any) -> None:
+    heard = Heard()
+    one = trainer(callbacks=[heard])
+    one.callbacks[:] = [callback for callback in one.callbacks if not isinstance(callback, lo.callbacks.DirectBatches)]
+    one.fit(lo.attach(Net(), RECIPE), loader(3))
+    assert DirectLoop not in heard.loops
+
+
 class Stepping(Net):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -288,13 +383,20 @@ class MovingData(LightningDataModule):
         (Net, {"precision": "bf16-mixed"}),
         (Net, {"precision": "64-true"}),
         (Net, {"profiler": "simple"}),
+        (Net, {"accumulate_grad_batches": 2}),
     ],
 )
-def test_what_is_not_plain_is_lightnings(module: type[Net], settings: dict[str, Any], trainer: Any) -> None:
+def test_what_is_not_plain_is_lightnings(
+    module: type[Net], settings: dict[str, Any], trainer: Any, lightnings: Callable[[], None]
+) -> None:
     heard = Heard()
-    trainer(callbacks=[heard], **settings).fit(lo.attach(module(), RECIPE), loader(3))
-    assert DirectLoop not in heard.loops
+    one, net, twin = trainer(callbacks=[heard], **settings), module(), module()
+    one.fit(lo.attach(net, RECIPE), loader(6))
+    assert (DirectLoop in heard.loops) == ("accumulate_grad_batches" in settings)  # which it leaves to Lightning's own
     assert heard.calls
+    lightnings()
+    trainer(**settings).fit(lo.attach(twin, RECIPE), loader(6))
+    assert same(net, twin)
 
 
 def test_what_a_data_module_does_to_batches_is_done(trainer: Any) -> None:

@@ -133,8 +133,7 @@ class ProgressBar(LightningProgressBar):
         is_counted = (batch_idx + 1) % self.refresh_rate == 0
         self._redraws = self._screen is not None and is_counted and ends >= self._redraw_at
         self._tells = self._has_log and now >= self._told_at + _SILENT
-        if self._redraws or self._has_log:
-            standing.keep_lrs(trainer)
+        standing.keep_lrs(trainer)  # of each batch, for an epoch may end with any
         if not standing.seen:
             self._tells, self._told_at = False, now
             standing.batches = batch_idx  # after a resume in the middle of an epoch
