@@ -70,6 +70,9 @@ class Ranks:
 
         from lit_optim.cli.assemble import timeout_of, trainer_of
 
+        if os.environ.get("SLURM_NTASKS") == "1" and OmegaConf.select(config, "trainer.devices") != 1:
+            # one task, as submitit asks for, which is to fill its devices itself: Lightning's word for that
+            os.environ["SLURM_JOB_NAME"] = "interactive"
         trainer = trainer_of(config, [], [])
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _MultiProcessingLauncher):

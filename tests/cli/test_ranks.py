@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
 from forked import Forked, Server
@@ -17,7 +18,7 @@ from nested import identical
 from omegaconf import OmegaConf
 
 from lit_optim.cli.rank_folder import Report
-from lit_optim.cli.ranks import failure
+from lit_optim.cli.ranks import Ranks, failure
 from lit_optim.cli.supervision import Outcome
 from lit_optim.errors import PlanError
 
@@ -338,3 +339,17 @@ def test_the_cause_is_told_and_not_what_follows_from_it(
     error = failure(Outcome(codes, killed, False), reports, 2.0)
     assert str(error).partition("trainer.timeout: ")[2].startswith(said) or str(error).startswith(said)
     assert isinstance(error, PlanError) == (said == "")
+
+
+def test_one_task_of_slurm_fills_its_devices_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a job of submitit does, which is one task whatever it trains on."""
+    monkeypatch.setenv("SLURM_JOB_NAME", "sweep")
+    for name in ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_JOB_ID"):
+        monkeypatch.setenv(name, "1")
+    for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
+        monkeypatch.setenv(name, "0")
+    with hydra.initialize_config_module("lit_optim.conf", version_base="1.3"):
+        config = hydra.compose("config", overrides=["trainer=ddp_cpu", "trainer.devices=2"])
+    ranks = Ranks.of(config)
+    assert ranks is not None
+    assert ranks.count == 2

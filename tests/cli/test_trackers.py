@@ -119,6 +119,17 @@ def test_a_refused_launch_or_a_plan_begins_nothing(lit_optim_: Any, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_resume_that_a_tracker_refuses_leaves_the_run_as_it_was(lit_optim_: Any, tmp_path: Path) -> None:
+    assert lit_optim_("train", *TINY, "logger=many", "hydra.run.dir=runs/one").code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    nowhere = ("logger@logger.mlflow=mlflow", "logger.mlflow.tracking_uri=sqlite:////proc/nowhere/runs.db")
+    for verb in (("resume", "runs/one", "trainer.max_epochs=2"), ("train", *TINY, "logger=many")):
+        ended = lit_optim_(*verb, *nowhere)
+        assert (ended.code, "Traceback" in ended.err) == (1, False)
+        assert "MLflow can't begin the run" in ended.err
+        assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("package", ["wandb", "mlflow"])
 def test_a_tracker_that_is_not_installed_is_refused(
     package: str, lit_optim_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -96,6 +96,12 @@ def test_a_compiler_that_isnt_there_is_missed_before_training(monkeypatch: pytes
     compile_networks(Several(), {"backend": "eager"}, "trainer.compile")  # needs none
 
 
+@pytest.mark.parametrize("how", [{"mode": "bogus"}, {"backend": "nope"}])
+def test_what_torch_does_not_know_is_refused_by_its_key(how: dict[str, str]) -> None:
+    with pytest.raises(lo.ConfigError, match=r"trainer.compile: torch.compile refuses this: .*(bogus|nope)"):
+        compile_networks(Several(), how, "trainer.compile")
+
+
 def test_the_plan_shows_it_outside_of_its_hash() -> None:
     plain, compiled = Net(), Net()
     compile_networks(compiled, {"backend": "eager"}, "trainer.compile")

@@ -298,18 +298,24 @@ class Copies(Evaluated):
 
 
 @pytest.mark.parametrize("kind", [Iterates, Clips, Stops, Copies])
-@pytest.mark.filterwarnings("ignore:You are using the `dataloader_iter` step flavor")  # and do
+@pytest.mark.filterwarnings(  # that it is experimental
+    "ignore:You are using the `dataloader_iter` step flavor", "ignore:Found `dataloader_iter` argument"
+)
 def test_what_a_module_does_by_itself_is_done(
     kind: type[Evaluated], trainer: Any, lightnings: Callable[[], None]
 ) -> None:
+    class Validations(Callback):
+        def on_validation_start(self, trainer: Any, *_: Any) -> None:
+            validated.append(trainer.global_step)
+
     ends = []
     for direct in (True, False):
         if not direct:
             lightnings()
-        net, heard = kind(), Heard()
-        one = trainer(max_epochs=2, val_check_interval=4, callbacks=[heard], min_epochs=0)
+        net = kind()
+        validated: list[int] = []
+        one = trainer(max_epochs=2, val_check_interval=4, callbacks=[Validations()], min_epochs=0)
         one.fit(lo.attach(net, RECIPE), loader(6), loader(2, seed=2))
-        validated = [state[1] for _, name, _, state in heard.calls if name == "on_validation_start"]
         ends.append((net, validated, one.global_step))
     (net, *ours), (other, *theirs) = ends
     assert ours == theirs

@@ -193,8 +193,8 @@ def test_as_json_it_has_all() -> None:
     first = told["rows"][0]
     assert [run["folder"] for run in first["runs"]] == ["runs/x/2", "runs/x/1", "runs/x/0"]
     assert first["runs"][0] == {
-        "folder": "runs/x/2", "seed": 3, "status": "finished", "steps": 100, "epochs": 2, "seconds": 12.5,
-        "counted": True,
+        "folder": "runs/x/2", "seed": 3, "status": "finished", "error": None, "steps": 100, "epochs": 2,
+        "seconds": 12.5, "counted": True,
     }  # fmt: skip
     assert (first["n"], first["settings"], first["status"]) == (3, {"optimizer.lr": 0.1}, "finished")
     assert first["best"]["values"] == [0.95, 0.91, 0.9]
