@@ -1,11 +1,11 @@
-"""What OptimizerMonitor costs: the reference MLP with Recorder alone, and with both, in shuffled rounds of one process.
+"""What Recorder and OptimizerMonitor cost: the reference MLP with neither, the first and both, in one process.
 
     python benchmarks/monitor_overhead.py
 
-The 784-300-200-10 MLP in batches of 128 that lie in memory, AdamW, TensorBoard and cadence as in `lit-optim train`. A
-round is two blocks of 50 steps of one run, in random order: in one of them the monitor is taken from the Trainer's
-callbacks, the other has one log. Time is this process's own on the processor, and the ratio is taken within a round, so
-that a machine that slows down slows both.
+The 784-300-200-10 MLP in batches of 128 that lie in memory, AdamW, TensorBoard, loop and cadence as in `lit-optim
+train`. A round is three blocks of 100 steps of one run, in random order, for which the callbacks are taken from the
+Trainer's or put back; with the monitor a block has one log of everything, and one more of the dead units. Time is this
+process's own on the processor, and the ratio is taken within a round, so that a machine that slows down slows all.
 """
 
 from __future__ import annotations
@@ -52,24 +52,16 @@ class Batches:
 
 
 class Switch(Callback):
-    """Takes the monitor from the callbacks for a block or puts it back, and takes the time of each block."""
+    """Takes callbacks from the Trainer's for a block or puts them back, and takes the time of each block."""
 
-    def __init__(self, monitor: lo.callbacks.OptimizerMonitor, rounds: int) -> None:
-        self.monitor = monitor
+    def __init__(self, recorder: lo.callbacks.Recorder, monitor: lo.callbacks.OptimizerMonitor, rounds: int) -> None:
+        self.switched = {"neither": [], "Recorder": [recorder], "Recorder and OptimizerMonitor": [recorder, monitor]}
         order = random.Random(0)
-        self.order = [is_on for _ in range(rounds) for is_on in order.sample([False, True], 2)]
+        self.order = [name for _ in range(rounds) for name in order.sample([*self.switched], len(self.switched))]
         self.seconds: list[float] = []
+        self.length = monitor.cadence.steps["grad_norm"]
+        self.first = 2 * self.length - monitor.window  # each has its log, and before it the steps looked at for it
         self._start = 0.0
-
-    @property
-    def first(self) -> int:
-        """The step that the blocks begin at: each has its log, and before it the steps that are looked at for it."""
-        return 2 * self.monitor.cadence.steps["grad_norm"] - self.monitor.window
-
-    @property
-    def length(self) -> int:
-        """Of a block, in steps."""
-        return self.monitor.cadence.steps["grad_norm"]
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """See the class."""
@@ -80,34 +72,35 @@ class Switch(Callback):
         if block:
             self.seconds.append(now - self._start)
         if block < len(self.order):
-            others = [one for one in trainer.callbacks if one is not self.monitor]
-            trainer.callbacks = [*others, *[self.monitor] * self.order[block]]
+            every = self.switched["Recorder and OptimizerMonitor"]
+            others = [one for one in trainer.callbacks if one not in every]
+            trainer.callbacks = [*others, *self.switched[self.order[block]]]
         self._start = time.process_time()
 
 
 def main() -> None:
     """Measure, print and append."""
-    given = paired.arguments(__doc__, 200)
+    given = paired.arguments(__doc__, 100)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with initialize_config_module("lit_optim.conf", version_base="1.3"):
         cadence = dict(compose("callbacks/default").callbacks.monitor)
     del cadence["_target_"]
-    switch = Switch(lo.callbacks.OptimizerMonitor(**cadence), given.rounds)
+    recorder, monitor = lo.callbacks.Recorder(), lo.callbacks.OptimizerMonitor(**cadence)
+    switch = Switch(recorder, monitor, given.rounds)
     with tempfile.TemporaryDirectory() as folder:
         steps = switch.first + len(switch.order) * switch.length + 1
         trainer = Trainer(
             accelerator="cpu", devices=1, max_epochs=1, logger=RunLogger(folder), enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=50,
-            callbacks=[switch, lo.callbacks.Recorder(), switch.monitor],
+            callbacks=[switch, lo.callbacks.DirectBatches(), recorder, monitor],
         )  # fmt: skip
         trainer.fit(lo.LitClassifier(MLP(784, (300, 200), 10), RECIPE), Batches(steps))
-    blocks = [*zip(switch.order, switch.seconds, strict=True)]
-    pairs = [dict(blocks[start : start + 2]) for start in range(0, len(blocks), 2)]
-    names = {False: "Recorder", True: "and OptimizerMonitor"}
-    steps = {name: [pair[is_on] / switch.length for pair in pairs] for is_on, name in names.items()}
-    table = paired.Measured(steps).table("Recorder", "ms", "callbacks, a step")
-    paired.append("What OptimizerMonitor costs", __doc__, table, given.dry_run)
+    taken: dict[str, list[float]] = {name: [] for name in switch.switched}
+    for name, seconds in zip(switch.order, switch.seconds, strict=True):
+        taken[name].append(seconds / switch.length)
+    table = paired.Measured(taken).table("neither", "ms", "callbacks, a step")
+    paired.append("What Recorder and OptimizerMonitor cost", __doc__, table, given.dry_run)
 
 
 if __name__ == "__main__":
