@@ -3,8 +3,9 @@
     python benchmarks/quality.py --root FOLDER
 
 Each number of epochs is a run of its own, so that schedules end with it: `lit-optim train data=mnist
-data.batch_size=128`, three seeds each unless told otherwise, on one device. Mean ± standard deviation of the accuracy on the 10,000 test
-digits, of the epoch with the best accuracy on the 5,000 digits of the validation split; no augmentation, no ensemble.
+data.batch_size=128`, three seeds each unless told otherwise, on one device. Mean ± standard deviation of the accuracy
+on the 10,000 test digits, of the epoch with the best accuracy on the 5,000 digits of the validation split; no
+augmentation, no ensemble.
 """
 
 from __future__ import annotations
