@@ -58,8 +58,8 @@ class Clock:
 
     def of(self, module: LightningModule) -> LightningModule:
         """The module, noting for this clock; by its own hooks, so that no contestant has one callback more."""
-        module.on_train_epoch_start = self.note  # type: ignore[method-assign]
-        module.on_train_end = self.note  # type: ignore[method-assign]
+        module.on_train_epoch_start = self.note
+        module.on_train_end = self.note
         return module
 
 

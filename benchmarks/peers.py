@@ -99,7 +99,7 @@ class Template(Silent):
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """See the class."""
         loss, predicted, y = self._step(batch)
         self.val_loss(loss)

@@ -37,7 +37,8 @@ _NO_CHOICE = re.compile(r"[a-z]+=(null|true|false|\[.*\]|\{.*\}|[0-9.]+)")  # of
 CONFIG_NAME = "config"
 """Of the config that every verb composes."""
 
-_PLUGINS = {"hydra/sweeper": "optuna", "hydra/launcher": "joblib"}
+_EXTRAS = {"optuna": "sweep", "joblib": "sweep", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # by choice
+_OF_A_SWEEP = ("hydra/sweeper", "hydra/launcher")
 
 _HYDRA = {"version_base": "1.3", "config_path": "pkg://lit_optim.conf", "config_name": CONFIG_NAME}
 
@@ -144,8 +145,8 @@ def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
         options = tuple(error.options or ())
         problem = f"there is no {choice!r} in the config group {group!r}" if group else "no such config"
         remedy = "choose one of these, or add your own folder of configs with --config-dir"
-        if _PLUGINS.get(group) == choice:
-            problem, options, remedy = f"{choice} is not installed", (), 'pip install "lit-optim[sweep]"'
+        if group in _OF_A_SWEEP and choice in _EXTRAS:
+            problem, options, remedy = f"{choice} is not installed", (), f'pip install "lit-optim[{_EXTRAS[choice]}]"'
         translated = ConfigError(Mistake(group or "config", problem, choice, options, nearest(choice, options), remedy))
     elif isinstance(error, OSError) and not isinstance(error, HydraException):
         translated = unwritable(error)
@@ -202,7 +203,7 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
         return Mistake(key, _first_line(cause), given, remedy="correct the value")
     problem = "there is no such key or config group" if isinstance(error, ConfigCompositionException) else message
     if key.startswith("hydra/"):
-        return Mistake(key, problem, given, tuple(_PLUGINS), nearest(key, _PLUGINS), "correct the name")
+        return Mistake(key, problem, given, _OF_A_SWEEP, nearest(key, _OF_A_SWEEP), "correct the name")
     try:
         config = _config_without(key, arguments)
     except (HydraException, OmegaConfBaseException):

@@ -22,6 +22,7 @@ from lit_optim.cli.supervision import Outcome, supervise
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 
 if TYPE_CHECKING:
+    from lightning.fabric.plugins import ClusterEnvironment
     from lightning.pytorch import Trainer
 
     from lit_optim.integration.run_folder import RunFolder
@@ -45,13 +46,13 @@ class Ranks:
 
     Args:
         trainer: Not yet used.
+        environment: Where they meet.
         patience: Seconds that they wait for each other.
     """
 
-    def __init__(self, trainer: Trainer, patience: float) -> None:
+    def __init__(self, trainer: Trainer, environment: ClusterEnvironment, patience: float) -> None:
         self.count = trainer.num_devices
         self.patience = patience
-        environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]  # of parallel strategies
         self._environment = {
             "MASTER_ADDR": environment.main_address,
             "MASTER_PORT": str(environment.main_port),
@@ -84,7 +85,8 @@ class Ranks:
             return None
         if not launcher.cluster_environment.creates_processes_externally:
             timeout = timeout_of(config)
-            return cls(trainer, _FOREVER if timeout is None else timeout.total_seconds())
+            patience = _FOREVER if timeout is None else timeout.total_seconds()
+            return cls(trainer, launcher.cluster_environment, patience)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             name = type(launcher.cluster_environment).__name__
             problem = f"every process that was started from outside ({name}) would run the whole sweep"

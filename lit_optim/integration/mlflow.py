@@ -88,24 +88,19 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The ``MlflowClient``; it is made, and the run with it, when something of it is used."""
-        return self._mlflow_client if self._initialized else AtFirstUse(self._begin)
+        return self._mlflow_client if self._initialized else AtFirstUse(self.begin)
 
     @property
     def run_id(self) -> str | None:
         """The id of the run, which begins with the question."""
-        self._begin()
+        self.begin()
         return self._run_id
 
     @property
     def experiment_id(self) -> str | None:
         """The id of the experiment."""
-        self._begin()
+        self.begin()
         return self._experiment_id
-
-    @rank_zero_only
-    def begin(self) -> None:
-        """Begin the run there, or go on with it."""
-        self._begin()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -148,7 +143,7 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
     def close(self) -> None:
         """Mark the run as finished."""
         if kept_id(self._folder, "mlflow"):
-            self._begin()  # a fork may have trained in place of this process
+            self.begin()  # a fork may have trained in place of this process
         self._end("success")
 
     def _end(self, status: str) -> None:
@@ -158,7 +153,8 @@ class MLFlowRunLogger(Tracker, MLFlowLogger):
             super().finalize(status)
 
     @rank_zero_only
-    def _begin(self) -> Any:
+    def begin(self) -> Any:
+        """Begin the run there, or go on with it; returns what `experiment` is from then on."""
         if not self._initialized:
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException

@@ -31,8 +31,8 @@ class Tracker(Logger):
     def log_rows(self, rows: Sequence[Row]) -> None:
         """Write rows; they are out of this process once `save` returns."""
 
-    def begin(self) -> None:
-        """Get ready for a run whose plan is sound.
+    def begin(self) -> Any:
+        """Get ready for a run whose plan is sound; a second call does nothing.
 
         Raises:
             RunError: It can't be followed here.

@@ -60,12 +60,7 @@ class WandbRunLogger(Tracker, WandbLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The ``wandb.Run``; it begins when something of it is used."""
-        return AtFirstUse(self._begin) if self._experiment is None else self._experiment
-
-    @rank_zero_only
-    def begin(self) -> None:
-        """Begin the run there, or go on with it."""
-        self._begin()
+        return AtFirstUse(self.begin) if self._experiment is None else self._experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -114,7 +109,8 @@ class WandbRunLogger(Tracker, WandbLogger):
             self.experiment.save(str(self._folder / name), base_path=str(self._folder), policy="now")
 
     @rank_zero_only
-    def _begin(self) -> Any:
+    def begin(self) -> Any:
+        """Begin the run there, or go on with it; returns what `experiment` is from then on."""
         if self._experiment is None:
             import wandb
 

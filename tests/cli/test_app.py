@@ -185,19 +185,31 @@ def test_the_names_beside_an_unknown_key_are_those_of_the_other_overrides(capsys
     assert "+trainer.strategy.save_distribted_checkpoint=" in err
 
 
-@pytest.mark.parametrize(("group", "plugin"), [("sweeper", "optuna"), ("launcher", "joblib")])
+@pytest.mark.parametrize(
+    ("group", "plugin", "choice", "extra"),
+    [
+        ("sweeper", "optuna", "tpe_sgd", "sweep"),
+        ("launcher", "joblib", "joblib", "sweep"),
+        ("launcher", "submitit_slurm", "slurm", "slurm"),
+        ("launcher", "submitit_local", "local", "slurm"),
+    ],
+)
 def test_a_plugin_that_is_not_installed_is_told_with_how_to_get_it(
-    group: str, plugin: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    group: str,
+    plugin: str,
+    choice: str,
+    extra: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     Plugins.instance()  # finds what is installed, once
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"][group], f"{plugin}.yaml", raising=False)
-    chosen = f"hydra/{group}={plugin if group == 'launcher' else 'tpe_sgd'}"
-    assert run_app(["-m", chosen, "seed=1,2"], lambda config: None) == 1
+    assert run_app(["-m", f"hydra/{group}={choice}", "seed=1,2"], lambda config: None) == 1
     assert capsys.readouterr().err.splitlines() == [
         "lit-optim: ConfigError",
         f"hydra/{group}: {plugin} is not installed",
         f"    given:   {plugin}",
-        '    fix:     pip install "lit-optim[sweep]"',
+        f'    fix:     pip install "lit-optim[{extra}]"',
     ]
 
 
