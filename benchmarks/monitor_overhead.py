@@ -30,7 +30,7 @@ from lit_optim.models import MLP
 
 BATCH = 128
 RECIPE = {
-    "optimizer": {"_target_": "torch.optim.AdamW", "lr": 1e-3, "weight_decay": 0.1},
+    "optimizer": {"_target_": "torch.optim.AdamW", "lr": 1e-6, "weight_decay": 0.1},
     "rules": {"no_decay": {"match": {"ndim": "<=1"}, "weight_decay": 0.0}},
 }
 

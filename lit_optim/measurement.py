@@ -259,12 +259,17 @@ def _norms(tensors: Sequence[Tensor], order: float) -> Sequence[Tensor]:
 def _zeros(gradients: Sequence[Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
     """How many elements of the local parts are 0; those that a sparse gradient leaves out are."""
     numels = [whole.numel() if whole.is_sparse else part.numel() for whole, part in zip(gradients, parts, strict=True)]
-    return [numel - torch.count_nonzero(part) for part, numel in zip(parts, numels, strict=True)]
+    return [numel - _count_nonzero(part) for part, numel in zip(parts, numels, strict=True)]
 
 
 def _nonfinite(tensors: list[Tensor]) -> list[Tensor]:
     """How many elements are infinite or NaN: times 0 these alone are not 0."""
-    return [torch.count_nonzero(product) for product in torch._foreach_mul(tensors, 0)] if tensors else []
+    return [_count_nonzero(product) for product in torch._foreach_mul(tensors, 0)] if tensors else []
+
+
+def _count_nonzero(tensor: Tensor) -> Tensor:
+    """How many elements are not 0, NaN among them; of numbers, torch counts one at a time, of booleans many."""
+    return torch.count_nonzero(tensor.bool())
 
 
 def _copied(tensors: list[Tensor]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_optim.errors import ConfigError, Mistake
+from lit_optim.hyperparameters import is_number
 from lit_optim.integration.group_names import group_names
 from lit_optim.integration.rows import Row, log_rows, mark_resume
 
@@ -55,22 +57,28 @@ class Recorder(Callback):
             a checkpoint is saved (unless it holds weights alone, of which Lightning tells no callback), at the end of
             each epoch and of training, and when an exception ends it. In that last case the losses since the last flush
             are rank zero's own, since the other ranks may be gone.
+        flush_seconds: Slow steps are written after this time, so that a dashboard is never far behind; with several
+            processes, whose clocks differ, ``flush_every`` counts alone. None for never.
 
     Raises:
-        ConfigError: ``flush_every`` is below 1.
+        ConfigError: ``flush_every`` is below 1, or ``flush_seconds`` is no number or below 0.
     """
 
-    def __init__(self, flush_every: int = 200) -> None:
+    def __init__(self, flush_every: int = 500, flush_seconds: float | None = 10.0) -> None:
         if flush_every < 1:
             raise ConfigError(
                 Mistake(
                     "flush_every",
                     "a recorder has to write at some time",
                     given=str(flush_every),
-                    remedy="give a number of optimizer steps, 1 or more; 200 is the default",
+                    remedy="give a number of optimizer steps, 1 or more; 500 is the default",
                 )
             )
+        if flush_seconds is not None and not (is_number(flush_seconds) and flush_seconds >= 0):
+            problem, remedy = "this is no time", "give seconds, 0 or more, or null for never; 10 is the default"
+            raise ConfigError(Mistake("flush_seconds", problem, given=repr(flush_seconds), remedy=remedy))
         self.flush_every = flush_every
+        self.flush_seconds = math.inf if flush_seconds is None else flush_seconds
         self._recording = False
         self._reset()
 
@@ -123,7 +131,8 @@ class Recorder(Callback):
         self._steps.append(_Step(step.step, step.wall_time, step.tags, step.values, len(self._window), divisor))
         self._losses += self._window
         self._window.clear()
-        if len(self._steps) >= self.flush_every:
+        is_late = step.wall_time - self._steps[0].wall_time >= self.flush_seconds and trainer.world_size == 1
+        if is_late or len(self._steps) >= self.flush_every:
             self._flush(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

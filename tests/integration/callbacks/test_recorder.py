@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -369,8 +370,27 @@ def test_a_recorder_that_never_writes_is_refused() -> None:
     assert str(refusal.value) == (
         "flush_every: a recorder has to write at some time\n"
         "    given:   0\n"
-        "    fix:     give a number of optimizer steps, 1 or more; 200 is the default"
+        "    fix:     give a number of optimizer steps, 1 or more; 500 is the default"
     )
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, "soon", True])
+def test_what_is_no_time_is_refused(seconds: Any) -> None:
+    with pytest.raises(ConfigError, match="flush_seconds: this is no time"):
+        Recorder(flush_seconds=seconds)
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(0.0, [1, 2, 3, 4, 5, 6, 7]), (3600.0, [0] * 7), (None, [0] * 7)])
+def test_slow_steps_are_written_before_there_are_many(seconds: float | None, written: list[int]) -> None:
+    class Reading(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            seen.append(len(listening.rows))
+
+    seen: list[int] = []
+    listening = Listening()
+    trainer(listening, Recorder(flush_seconds=seconds), Reading(), max_epochs=1).fit(Tiny(), Batches())
+    assert seen == written
+    assert len(listening.rows) == BATCHES, "the rest at the end"
 
 
 TWO_RANKS = """
