@@ -33,13 +33,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from lit_optim.data import MNIST, TensorLoader
 from lit_optim.models import MLP
 
-__all__ = ["NAMES", "Clock", "Work", "train"]
+__all__ = ["NAMES", "Change", "Clock", "Work", "ours", "seconds", "train"]
 
 BATCH, EVAL_BATCH = 128, 1024
 WARMUP = 0.05  # of conf/schedule/warmup_cosine.yaml
 PER_SAMPLE_SHARE = 5  # (d) is so slow that it trains and validates on this fraction of an epoch
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+Change = Callable[[LightningModule, MNIST], None]
+"""What is done to the module and the data of lit-optim before it trains."""
 
 
 @dataclass
@@ -203,7 +205,8 @@ def _barebones(work: Work, clock: Clock, folder: Path) -> None:
     _trainer(work, barebones=True).fit(clock.of(Silent(work.network(), work.factors())), train, val)
 
 
-def _ours(work: Work, clock: Clock, folder: Path, *overrides: str) -> None:
+def ours(work: Work, clock: Clock, folder: Path, *overrides: str, change: Change | None = None) -> None:
+    """lit-optim as `lit-optim train` runs it, but for some overrides and a change."""
     from hydra import compose, initialize_config_module
 
     from lit_optim.cli.assemble import callbacks_of, data_of, loggers_of, module_of, read_recipe, trainer_of
@@ -223,6 +226,8 @@ def _ours(work: Work, clock: Clock, folder: Path, *overrides: str) -> None:
     recipe, _ = read_recipe(config)
     torch.manual_seed(0)
     module = clock.of(module_of(config, data, recipe))
+    if change is not None:
+        change(module, data)
     run = RunFolder(folder)
     run.check_free()
     files = RunFiles(run, {}, {})
@@ -232,7 +237,7 @@ def _ours(work: Work, clock: Clock, folder: Path, *overrides: str) -> None:
 
 
 def _without_monitor(work: Work, clock: Clock, folder: Path) -> None:
-    _ours(work, clock, folder, "callbacks.monitor=null")
+    ours(work, clock, folder, "callbacks.monitor=null")
 
 
 _CONTESTANTS: dict[str, tuple[str, Callable[[Work, Clock, Path], None]]] = {
@@ -242,13 +247,19 @@ _CONTESTANTS: dict[str, tuple[str, Callable[[Work, Clock, Path], None]]] = {
     "d": ("in the shape of lightning-hydra-template; means of an epoch", _template),
     "e": ("Lightning barebones, tensors in memory; records nothing, saves nothing", _barebones),
     "f": ("lit-optim without OptimizerMonitor; loss and hyperparameters of every step", _without_monitor),
-    "g": ("lit-optim at its defaults: (f) and OptimizerMonitor", _ours),
+    "g": ("lit-optim at its defaults: (f) and OptimizerMonitor", ours),
 }
 NAMES = {letter: told for letter, (told, _) in _CONTESTANTS.items()}
 """What each of them is, and what it records."""
 
 
 def train(letter: str, work: Work) -> list[float]:
+    """Seconds a step in each epoch of one of `NAMES`."""
+    taken = seconds(_CONTESTANTS[letter][1], work)
+    return [one * work.steps_per_epoch / _of_template(work) for one in taken] if letter == "d" else taken
+
+
+def seconds(contestant: Callable[[Work, Clock, Path], None], work: Work) -> list[float]:
     """Seconds a step in each epoch, validation and checkpoints included; setting up is not."""
     clock, logger = Clock(work.device, work.clock), logging.getLogger("lightning.pytorch")
     level = logger.level
@@ -257,8 +268,7 @@ def train(letter: str, work: Work) -> list[float]:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with contextlib.redirect_stdout(io.StringIO()):  # where no terminal is, a line an epoch
-                _CONTESTANTS[letter][1](work, clock, Path(folder))
+                contestant(work, clock, Path(folder))
     finally:
         logger.setLevel(level)
-    steps = _of_template(work) if letter == "d" else work.steps_per_epoch
-    return [(end - start) / steps for start, end in zip(clock.moments, clock.moments[1:], strict=False)]
+    return [(end - start) / work.steps_per_epoch for start, end in zip(clock.moments, clock.moments[1:], strict=False)]

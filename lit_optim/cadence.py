@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeGuard
 
@@ -20,16 +20,23 @@ EVERY = "every"
 class Cadence:
     """For each name, the steps from one time to the next, the first being step 0; 0 for never.
 
-    >>> cadence = Cadence.of(50, {"update": 200, "momentum": None}, ("norm", "update", "momentum"))
-    >>> cadence.due(step=100, last=99)
-    ['norm']
+    Args:
+        steps: By name.
+        early: For some names, the same before their first ``steps`` are over.
+
+    >>> cadence = Cadence.of(50, {"update": 200, "momentum": None}, ("norm", "update", "momentum"), early=10)
+    >>> [cadence.due(step, step - 1) for step in (40, 90, 100)]
+    [['norm'], [], ['norm']]
     """
 
     steps: Mapping[str, int]
+    early: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, every: int | None, each: Mapping[str, int | str | None], names: Sequence[str]) -> Cadence:
-        """One cadence for all names but some; the word ``every`` stands for that one.
+    def of(
+        cls, every: int | None, each: Mapping[str, int | str | None], names: Sequence[str], early: int | None = None
+    ) -> Cadence:
+        """One cadence for all names but some; the word ``every`` stands for that one, and ``early`` goes with it.
 
         Raises:
             ConfigError: A name that is not among ``names``, or what is no number of steps; all of them at once.
@@ -43,13 +50,16 @@ class Cadence:
         remedy = "give a number of optimizer steps, 1 or more; 0 or null switches it off"
         mistakes += [
             Mistake(name, "this is no number of steps", given=repr(steps), remedy=remedy)
-            for name, steps in {EVERY: every, **own}.items()
-            if (name in names or name == EVERY) and steps is not None and not (is_count(steps) and steps >= 0)
+            for name, steps in {EVERY: every, "early": early, **own}.items()
+            if (name in names or name in (EVERY, "early"))
+            and steps is not None
+            and not (is_count(steps) and steps >= 0)
         ]
         if mistakes:
             raise ConfigError(*mistakes)
         each_own = {name: own.get(name, every) for name in names}
-        return cls({name: steps if is_count(steps) else 0 for name, steps in each_own.items()})
+        of_first = {name: early for name in names if name not in own} if early else {}
+        return cls({name: steps if is_count(steps) else 0 for name, steps in each_own.items()}, of_first)
 
     def __bool__(self) -> bool:
         return any(self.steps.values())
@@ -64,16 +74,21 @@ class Cadence:
     @cached_property
     def _common(self) -> int:
         """Steps of which each number of steps is a multiple."""
-        return math.gcd(*self.steps.values())
+        return math.gcd(*self.steps.values(), *self.early.values())
 
     def is_due(self, name: str, step: int, last: int) -> bool:
         """Whether one of them is."""
         every = self.steps[name]
+        if step < every:
+            every = min(every, self.early.get(name, every))
         return every > 0 and step // every > last // every
 
     def is_near(self, name: str, step: int, window: int) -> bool:
         """Whether it is due at this step, or in fewer than ``window`` steps after it."""
         every = self.steps[name]
+        early = self.early.get(name, every)
+        if step < every and step + -step % early < every and -step % early < window:
+            return True
         return every > 0 and -step % every < window
 
 

@@ -26,6 +26,18 @@ def test_what_is_due_soon_is_near(every: int, step: int, window: int) -> None:
     assert cadence.is_near("it", step, window) == soon
 
 
+@given(every=st.integers(1, 20), early=st.integers(1, 20), window=st.integers(1, 30))
+def test_the_first_steps_have_a_cadence_of_their_own(every: int, early: int, window: int) -> None:
+    cadence = Cadence.of(every, {"own": every}, ("it", "own"), early)
+    due = {step: cadence.due(step, step - 1) for step in range(3 * every + window)}
+    for step, names in due.items():
+        assert ("own" in names) == (step % every == 0)
+        assert ("it" in names) == (step % every == 0 or (step < every and step % early == 0))
+    for step in range(3 * every):
+        soon = any("it" in due[step + k] for k in range(window))
+        assert cadence.is_near("it", step, window) == soon
+
+
 @pytest.mark.parametrize("off", [0, None])
 def test_zero_and_none_are_never(off: int | None) -> None:
     cadence = Cadence.of(2, {"b": off, "c": 3}, ("a", "b", "c"))
@@ -33,15 +45,19 @@ def test_zero_and_none_are_never(off: int | None) -> None:
     assert not cadence.is_near("b", 0, 10**9)
     assert Cadence.of(2, {"b": "every"}, ("a", "b")) == Cadence.of(2, {}, ("a", "b"))
     assert not Cadence.of(off, {}, ("a",))
+    assert Cadence.of(2, {}, ("a",), early=off) == Cadence.of(2, {}, ("a",))
+    assert not Cadence.of(off, {}, ("a",), early=1)
 
 
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as refusal:
-        Cadence.of(1.5, {"nrom": 1, "norm": False}, ("norm", "ratio"))  # type: ignore[arg-type]
+        Cadence.of(1.5, {"nrom": 1, "norm": False}, ("norm", "ratio"), early="5")  # type: ignore[arg-type]
     assert str(refusal.value) == (
         "nrom: no such quantity\n    given:   nrom\n    allowed: norm, ratio\n    nearest: norm\n"
         "    fix:     rename or remove it\n"
         "every: this is no number of steps\n    given:   1.5\n"
+        "    fix:     give a number of optimizer steps, 1 or more; 0 or null switches it off\n"
+        "early: this is no number of steps\n    given:   '5'\n"
         "    fix:     give a number of optimizer steps, 1 or more; 0 or null switches it off\n"
         "norm: this is no number of steps\n    given:   False\n"
         "    fix:     give a number of optimizer steps, 1 or more; 0 or null switches it off"

@@ -75,16 +75,19 @@ class OptimizerMonitor(Callback):
     Args:
         every: Optimizer steps from one log to the next, starting with step 0; 0 or None for none.
         window: Optimizer steps before a log of ``dead_relu``, its own included, in which outputs are looked at.
-        **cadence: The same for one quantity: ``update_ratio=200``; ``"every"`` stands for ``every``.
+        early: The same before the first ``every`` steps are over, where most goes wrong; None for ``every``.
+        **cadence: The same for one quantity: ``update_ratio=200``; ``"every"`` stands for ``every`` and ``early``.
 
     Raises:
         ConfigError: An unknown quantity, or a number that is none of steps; all that is wrong at once.
     """
 
-    def __init__(self, every: int | None = 50, window: int = 5, **cadence: int | str | None) -> None:
+    def __init__(
+        self, every: int | None = 50, window: int = 5, early: int | None = None, **cadence: int | str | None
+    ) -> None:
         mistakes: list[Mistake] = []
         try:
-            self.cadence = Cadence.of(every, {"histograms": None, **cadence}, _ALL)
+            self.cadence = Cadence.of(every, {"histograms": None, **cadence}, _ALL, early)
         except ConfigError as error:
             mistakes += error.mistakes
         if not is_count(window) or window < 1:
