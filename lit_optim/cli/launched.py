@@ -160,7 +160,11 @@ class Launched:
             if isinstance(error, SystemExit):  # as all do
                 self._watch.close()
             elif is_loss(error):
-                return RunError(*unpacked(self._watch.over(packed([loss(error, which)]), _LATER)))
+                own = loss(error, which)
+                lost = RunError(*unpacked(self._watch.over(packed([own]), _LATER)))
+                if lost.mistakes == (own,) and self.rank != 0:  # which may be what it has lost
+                    print(f"lit-optim: {own}", file=sys.stderr)
+                return lost
             else:
                 self._watch.over(packed(cause(error, which)))
         if self.rank != 0 and isinstance(error, LitOptimError):  # which rank zero doesn't know of

@@ -20,7 +20,7 @@ __all__ = ["Watch"]
 _LOOK = 0.5  # seconds from one look to the next; each is one question to the machine of rank zero
 _ANSWERS = 15.0  # seconds in which each says where it stands; launchers kill 30 after they have told to end
 _GRACE = 5.0  # seconds for a process to find out by itself that another has failed, and to say so in its folder
-_NEWS, _STOP, _OVER, _AT = "news", "stop", "over", "at/"
+_NEWS, _STOP, _OVER, _HEARD, _AT = "news", "stop", "over", "heard of it", "at/"
 
 
 class Watch:
@@ -48,7 +48,9 @@ class Watch:
         self._everyone = [f"{_AT}{one}" for one in range(world_size)]
         self._on_stuck = on_stuck
         self._settled = self._knows = self._closed = False
-        threading.Thread(target=self._run, daemon=True, name="watch").start()
+        self._said: str | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
+        self._thread.start()
 
     def over(self, text: str, after: float = 0.0) -> str:
         """Say that this process has failed; returns what the first that did has said.
@@ -58,14 +60,14 @@ class Watch:
             after: Seconds in which another may say so first, of whose failure this one would be the consequence.
         """
         self._knows = True
-        with contextlib.suppress(RuntimeError):  # the store is gone
-            deadline = time.monotonic() + after
-            while time.monotonic() < deadline and not self._store.check([_OVER]):
-                time.sleep(0.05)
-            first: str = self._store.compare_set(_OVER, "", text).decode()
-            self._store.set(_NEWS, "")
-            return first
-        return text
+        _until(lambda: self._said is not None or not self._thread.is_alive(), after)
+        if self._said is None and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # the store is gone
+                self._said = self._store.compare_set(_OVER, "", text).decode()
+                self._store.set(_NEWS, "")
+                # the store may end with this process
+                _until(lambda: self._store.add(_HEARD, 0) >= len(self._everyone), _GRACE)
+        return text if self._said is None else self._said
 
     def close(self) -> None:
         """The run has come to its end."""
@@ -84,6 +86,8 @@ class Watch:
     def _hear(self) -> None:
         if self._store.check([_OVER]):
             said = self._store.get(_OVER).decode()
+            self._store.add(_HEARD, 1)
+            self._said = said
             time.sleep(_GRACE)
             self._end(said)
         elif not self._settled and self._store.check([_STOP]):
@@ -92,14 +96,13 @@ class Watch:
 
     def _settle(self) -> None:
         """As `Lockstep.settle`, of all machines together; without an answer of each nobody stops."""
-        self._store.set(f"{_AT}{self._rank}", str(self.lockstep.hold()))
-        deadline = time.monotonic() + _ANSWERS
-        while not self._store.check(self._everyone):
-            if time.monotonic() > deadline:
-                self.lockstep.stop_after(0)
-                return
-            time.sleep(0.05)
-        self.lockstep.stop_after(max(map(int, self._store.multi_get(self._everyone))) + 1)
+        last = 0
+        try:
+            self._store.set(f"{_AT}{self._rank}", str(self.lockstep.hold()))
+            if _until(lambda: self._store.check(self._everyone), _ANSWERS):
+                last = max(map(int, self._store.multi_get(self._everyone))) + 1
+        finally:
+            self.lockstep.stop_after(last)
 
     def _end(self, said: str) -> None:
         """End the process, whatever it waits for."""
@@ -112,3 +115,11 @@ class Watch:
             sys.stderr.flush()
         finally:
             os._exit(1)
+
+
+def _until(condition: Callable[[], bool], patience: float) -> bool:
+    """Wait for something, at most so many seconds; returns whether it has come."""
+    deadline = time.monotonic() + patience
+    while not (came := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return came

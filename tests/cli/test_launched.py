@@ -133,14 +133,16 @@ def test_all_take_rank_zeros_folder(meet: Met) -> None:
 
 def test_a_refusal_of_one_is_told_by_the_first_and_ends_all(meet: Met) -> None:
     mistake = Mistake("data.root", "no such folder", "/data", ("/scratch",), remedy="correct it")
-    first, refused, last = meet(Path("a"), lo.DataError(mistake), Path("c"))
-    assert refused is None
+    error = lo.DataError(mistake)
+    first, refused, last = meet(Path("a"), error, Path("c"))
+    assert refused is error
     assert first.mistakes == last.mistakes == (Mistake("trainer", "rank 1 is refused, and so the others are"), mistake)
 
 
 def test_a_refusal_of_the_first_is_heard_by_the_others(meet: Met) -> None:
-    refused, other = meet(ValueError("a bug"), Path("b"))
-    assert refused is None
+    error = ValueError("a bug")
+    refused, other = meet(error, Path("b"))
+    assert refused is error
     assert other.mistakes == (Mistake("train", "ValueError: a bug"),)
 
 

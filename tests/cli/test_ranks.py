@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,31 @@ from lit_optim.cli.ranks import Ranks, failure
 from lit_optim.cli.supervision import Outcome
 from lit_optim.errors import PlanError
 
+SHARDED = ("train", "trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", *TWO[2:])
+
+
 @pytest.fixture(autouse=True)
 def faults(tmp_path: Path) -> None:
     (tmp_path / "faults.py").write_text(FAULTS)
 
 
 @pytest.fixture(scope="module")
-def whole(forked: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wholes(forked: Server, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], Path]:
     """What two ranks come to that nothing befalls."""
-    folder = tmp_path_factory.mktemp("whole")
-    forked.run("-m", "lit_optim", *TWO, "hydra.run.dir=run", cwd=folder).check_returncode()
-    return folder / "run"
+
+    @cache
+    def trained(two: Sequence[str]) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
+        forked.run("-m", "lit_optim", *two, "hydra.run.dir=run", cwd=folder).check_returncode()
+        return folder / "run"
+
+    return trained
+
+
+@pytest.fixture
+def whole(wholes: Callable[[Sequence[str]], Path]) -> Path:
+    """What two ranks of DDP come to."""
+    return wholes(TWO)
 
 
 # --- sweeps ----------------------------------------------------------------------------------------------------------
@@ -129,20 +145,26 @@ def test_ranks_that_differ_are_stopped(data: str, said: str, process: Any, tmp_p
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
+KILLED = "rank 1 of 2: it was ended by SIGKILL"
+HUNG = "rank 1 of 2 hung: rank 0 waited 2 seconds"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "rank", "said"),
+    ("two", "how", "rank", "said"),
     [
-        ("SIGKILL", 0, "rank 0 of 2: it was ended by SIGKILL"),
-        ("SIGKILL", 1, "rank 1 of 2: it was ended by SIGKILL"),
-        ("raises", 1, "rank 1 of 2: it failed, and the others with it: ValueError: a rank's own"),
-        ("hangs", 1, "rank 1 of 2 hung: rank 0 waited 2 seconds"),
+        (TWO, "SIGKILL", 0, "rank 0 of 2: it was ended by SIGKILL"),
+        (TWO, "SIGKILL", 1, KILLED),
+        (TWO, "raises", 1, "rank 1 of 2: it failed, and the others with it: ValueError: a rank's own"),
+        (TWO, "hangs", 1, HUNG),
+        (SHARDED, "SIGKILL", 1, KILLED),
+        (SHARDED, "hangs", 1, HUNG),
     ],
 )
 def test_a_rank_that_fails_ends_the_run_which_can_be_resumed(
-    how: str, rank: int, said: str, process: Any, tmp_path: Path, whole: Path
+    two: Sequence[str], how: str, rank: int, said: str, process: Any, tmp_path: Path, wholes: Any
 ) -> None:
-    ended = process(*TWO, *fault(how, rank=rank), "trainer.timeout=2", "hydra.run.dir=cut")
+    ended = process(*two, *fault(how, rank=rank), "trainer.timeout=2", "hydra.run.dir=cut")
     assert ended.code == 1
     assert ended.err.count(said) == 1
     assert ended.err.count("lit-optim: RunError") == 1
@@ -152,40 +174,46 @@ def test_a_rank_that_fails_ends_the_run_which_can_be_resumed(
     assert torch.load(tmp_path / "cut" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
     ended = process("resume", "cut", "callbacks.fault=null", "trainer.timeout=600")
     assert ended.code == 0, ended.err
-    assert identical(state(tmp_path / "cut"), state(whole))
+    assert identical(state(tmp_path / "cut"), state(wholes(two)))
     assert metrics(tmp_path / "cut")["status"] == "finished"
     assert "error" not in metrics(tmp_path / "cut")
 
 
 @pytest.mark.slow
-def test_a_rank_that_fails_goes_on_in_one_process(process: Any, tmp_path: Path, whole: Path) -> None:
-    assert process(*TWO, *fault("SIGKILL"), "hydra.run.dir=cut").code == 1
+@pytest.mark.parametrize("two", [TWO, SHARDED], ids=["ddp", "fsdp"])
+def test_a_rank_that_fails_goes_on_in_one_process(
+    two: Sequence[str], process: Any, tmp_path: Path, wholes: Any
+) -> None:
+    assert process(*two, *fault("SIGKILL"), "hydra.run.dir=cut").code == 1
     ended = process(
         "resume", "cut", "callbacks.fault=null", "trainer=cpu", "data.batch_size=128", "trainer.max_epochs=3"
     )
     assert ended.code == 0, ended.err
-    ours, theirs = state(tmp_path / "cut"), state(whole)
+    ours, theirs = state(tmp_path / "cut"), state(wholes(two))
     assert ours["lr_schedulers"] == theirs["lr_schedulers"]
     for name, tensor in theirs["state_dict"].items():
         torch.testing.assert_close(ours["state_dict"][name], tensor, rtol=1e-4, atol=1e-5)
 
 
-def started(forked: Server, folder: Path, *more: str) -> Forked:
+def started(forked: Server, folder: Path, *more: str, two: Sequence[str] = TWO) -> Forked:
     """A run of two ranks that train, slowly."""
     with (folder / "printed").open("w") as stream:
-        run = forked.start("-m", "lit_optim", *TWO, *fault("none", pause=0.05), *more, "hydra.run.dir=cut",
+        run = forked.start("-m", "lit_optim", *two, *fault("none", pause=0.05), *more, "hydra.run.dir=cut",
                            cwd=folder, stdout=stream.fileno(), stderr=stream.fileno())  # fmt: skip
     wait_for(lambda: run.poll() is not None or len(of_ranks(folder)) == 2)
     return run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["parent", "rank", "rank 1 of two that accumulate"])
+@pytest.mark.parametrize(
+    ("two", "to"),
+    [(TWO, "parent"), (TWO, "rank"), ((*TWO, "trainer.accumulate_grad_batches=2"), "rank"), (SHARDED, "parent")],
+    ids=["parent", "rank", "rank 1 of two that accumulate", "parent of two that share parameters out"],
+)
 def test_sigterm_stops_all_ranks_after_the_same_batch(
-    to: str, forked: Server, process: Any, tmp_path: Path, whole: Path
+    two: Sequence[str], to: str, forked: Server, process: Any, tmp_path: Path, wholes: Any
 ) -> None:
-    accumulated = ("trainer.accumulate_grad_batches=2",) if "accumulate" in to else ()
-    run = started(forked, tmp_path, *accumulated)
+    run = started(forked, tmp_path, two=two)
     os.kill(run.pid if to == "parent" else max(of_ranks(tmp_path)), signal.SIGTERM)
     assert run.wait(60) == 143
     assert (tmp_path / "printed").read_text().count("lit-optim: terminated") == 1
@@ -195,9 +223,7 @@ def test_sigterm_stops_all_ranks_after_the_same_batch(
     assert 0 < batches["current"]["completed"] < 8  # in the middle of an epoch
     ended = process("resume", "cut", "callbacks.fault=null")
     assert ended.code == 0, ended.err
-    if accumulated:
-        assert process(*TWO, *accumulated, "hydra.run.dir=whole").code == 0
-    assert identical(state(tmp_path / "cut"), state(tmp_path / "whole" if accumulated else whole))
+    assert identical(state(tmp_path / "cut"), state(wholes(two)))
 
 
 @pytest.mark.slow
