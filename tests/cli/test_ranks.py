@@ -157,7 +157,7 @@ HUNG = "rank 1 of 2 hung: rank 0 waited 2 seconds"
         (TWO, "SIGKILL", 1, KILLED),
         (TWO, "raises", 1, "rank 1 of 2: it failed, and the others with it: ValueError: a rank's own"),
         (TWO, "hangs", 1, HUNG),
-        (SHARDED, "SIGKILL", 1, KILLED),
+        ((*SHARDED, "model.dropout=0.1"), "SIGKILL", 1, KILLED),
         (SHARDED, "hangs", 1, HUNG),
     ],
 )
@@ -186,7 +186,13 @@ def test_a_rank_that_fails_goes_on_in_one_process(
 ) -> None:
     assert process(*two, *fault("SIGKILL"), "hydra.run.dir=cut").code == 1
     ended = process(
-        "resume", "cut", "callbacks.fault=null", "trainer=cpu", "data.batch_size=128", "trainer.max_epochs=3"
+        "resume",
+        "cut",
+        "callbacks.fault=null",
+        "trainer=cpu",
+        "trainer.devices=1",
+        "data.batch_size=128",
+        "trainer.max_epochs=3",
     )
     assert ended.code == 0, ended.err
     ours, theirs = state(tmp_path / "cut"), state(wholes(two))
