@@ -160,6 +160,7 @@ HUNG = "rank 1 of 2 hung: rank 0 waited 2 seconds"
         ((*SHARDED, "model.dropout=0.1"), "SIGKILL", 1, KILLED),
         (SHARDED, "hangs", 1, HUNG),
     ],
+    ids=["first killed", "killed", "raises", "hangs", "fsdp and killed", "fsdp and hangs"],
 )
 def test_a_rank_that_fails_ends_the_run_which_can_be_resumed(
     two: Sequence[str], how: str, rank: int, said: str, process: Any, tmp_path: Path, wholes: Any
