@@ -104,9 +104,10 @@ class Server:
             command, handle = [sys.executable, __file__, str(listener.fileno())], [listener.fileno()]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=handle)
 
-    def start(self, *arguments: str, cwd: Path, stdout: int, stderr: int) -> Forked:
-        """A running ``python``."""
-        return Forked([sys.executable, *arguments], cwd, None, stdout, stderr, server=self.address)
+    def start(self, *arguments: str, cwd: Path, stdout: int, stderr: int, **environment: str) -> Forked:
+        """A running ``python``; ``environment`` beside that of this process."""
+        command = [sys.executable, *arguments]
+        return Forked(command, cwd, {**os.environ, **environment}, stdout, stderr, server=self.address)
 
     def run(self, *arguments: str, cwd: Path, timeout: float = 120, **environment: str) -> CompletedProcess[str]:
         """``subprocess.run`` with what was printed; ``environment`` beside that of this process."""

@@ -26,6 +26,7 @@ from lit_optim.cli.job import Ended, Job
 from lit_optim.cli.multirun import Refused, Sweep
 from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
 from lit_optim.cli.project import allowed_factories
+from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import FULL_ERROR, report, restore_full_error
 from lit_optim.cli.search import all_failed
 from lit_optim.cli.suggestions import arguments_of, homes_of
@@ -115,7 +116,8 @@ def _launch(job: Job, arguments: Sequence[str]) -> int:
         error: LitOptimError = refused.error
     except Ended as ended:
         terminated = isinstance(ended.by, SystemExit) and type(ended.by) is not SystemExit
-        print(f"lit-optim: {'terminated' if terminated else 'ended before its time'}", file=sys.stderr)
+        if is_rank_zero():
+            print(f"lit-optim: {'terminated' if terminated else 'ended before its time'}", file=sys.stderr)
         return 143 if terminated else 1
     except KeyboardInterrupt:
         print("lit-optim: interrupted", file=sys.stderr)

@@ -1,14 +1,15 @@
-"""Processes of one run that torchrun or srun has started, perhaps on several machines: one folder, one refusal."""
+"""Processes of one run that torchrun or srun has started, perhaps on several machines: one folder, one end."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,17 +17,22 @@ from typing import TYPE_CHECKING, Any, cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from lit_optim.cli.last_words import cause, is_loss, loss, packed, refusal, unpacked
 from lit_optim.cli.rank_zero import is_rank_zero, is_started_by_others
+from lit_optim.cli.watch import Watch
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
     from torch.distributed.distributed_c10d import Store
 
+    from lit_optim.integration.lockstep import Lockstep
+
 __all__ = ["Launched", "check_started", "no_folder_elsewhere"]
 
 _PATIENCE = timedelta(minutes=10)  # machines of a cluster don't begin at the same time
 _FAREWELL = 20.0  # seconds in which the others learn that the run is refused
+_LATER = 3.0  # seconds in which the process that failed says so, of those that have lost it
 _ABOUT, _VERDICT, _HEARD = "rank/", "verdict", "heard"
 
 
@@ -74,6 +80,7 @@ class Launched:
     address: tuple[str, int]
     has_met: bool = field(default=False, init=False)
     _store: Store | None = field(default=None, init=False)  # rank zero's; it lives until the process group shares it
+    _watch: Watch | None = field(default=None, init=False)
 
     @classmethod
     def here(cls) -> Launched | None:
@@ -121,16 +128,48 @@ class Launched:
             remedy = "use trainer=multi_node, which takes the number from whatever has started them"
             raise ConfigError(Mistake("trainer.devices", problem, str(trainer.num_devices), remedy=remedy))
 
-    def refuse(self, error: BaseException) -> None:
-        """Tell the others, who would wait otherwise, that this process is not going to train."""
-        if self.has_met or not isinstance(error, Exception):
-            if self.rank != 0 and isinstance(error, LitOptimError):  # which rank zero doesn't know of
-                print(f"lit-optim: rank {self.rank} of {self.world_size}: {error}", file=sys.stderr)
-            return
-        text = f"{type(error).__name__}: {error}".removesuffix(": ")
-        mistakes = error.mistakes if isinstance(error, LitOptimError) else (Mistake("train", text),)
-        with contextlib.suppress(LitOptimError):  # it says what this process says itself
-            self._meet({"mistakes": [asdict(one) for one in mistakes]})
+    def watch(self, on_stuck: Callable[[LitOptimError], object]) -> Lockstep:
+        """Hear from now on, until `close`, what the others come to; returns what has all stop together.
+
+        Args:
+            on_stuck: Called with the failure of another for which this process waits, before it is ended.
+        """
+        assert self._store is not None
+        self._watch = Watch(self._store, self.rank, self.world_size, lambda said: on_stuck(RunError(*unpacked(said))))
+        return self._watch.lockstep
+
+    def close(self) -> None:
+        """This process has come to its end, as the others do."""
+        if self._watch is not None:
+            self._watch.close()
+
+    def fail(self, error: BaseException) -> BaseException:
+        """Tell the others, who would wait otherwise, that this process does not train, or no longer does.
+
+        Returns:
+            What is to be told here: what another has failed by, where this one has but lost it.
+        """
+        if not self.has_met and isinstance(error, Exception):
+            with contextlib.suppress(LitOptimError):  # it says what this process says itself
+                self._meet({"mistakes": packed(refusal(error))})
+            return error
+        if self._watch is not None:
+            codes = ((SystemExit, 143), (KeyboardInterrupt, 130), (BaseException, 1))
+            atexit.register(_leave, next(code for kind, code in codes if isinstance(error, kind)))
+            which = f"rank {self.rank} of {self.world_size}"
+            if isinstance(error, SystemExit):  # as all do
+                self._watch.close()
+            elif is_loss(error):
+                own = loss(error, which)
+                lost = RunError(*unpacked(self._watch.over(packed([own]), _LATER)))
+                if lost.mistakes == (own,) and self.rank != 0:  # which may be what it has lost
+                    print(f"lit-optim: {own}", file=sys.stderr)
+                return lost
+            else:
+                self._watch.over(packed(cause(error, which)))
+        if self.rank != 0 and isinstance(error, LitOptimError):  # which rank zero doesn't know of
+            print(f"lit-optim: rank {self.rank} of {self.world_size}: {error}", file=sys.stderr)
+        return error
 
     def _meet(self, own: dict[str, Any]) -> dict[str, Any]:
         """Say how this process stands; returns what rank zero makes of it all."""
@@ -157,7 +196,7 @@ class Launched:
             raise RunError(mistake) from error
         if "mistakes" in verdict:
             self._stay_until_heard(self._store)
-            raise RunError(*(Mistake(**_with_tuples(one)) for one in verdict["mistakes"]))
+            raise RunError(*unpacked(verdict["mistakes"]))
         return verdict
 
     def _opened(self) -> Store:
@@ -181,14 +220,16 @@ def _verdict(said: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Rank zero's folder; or the mistakes of the first rank that has any, and which that is."""
     for rank, one in enumerate(said):
         if "mistakes" in one:
-            which = [asdict(Mistake("trainer", f"rank {rank} is refused, and so the others are"))] if rank else []
-            return {"mistakes": [*which, *one["mistakes"]]}
+            which = [Mistake("trainer", f"rank {rank} is refused, and so the others are")] if rank else []
+            return {"mistakes": packed([*which, *unpacked(one["mistakes"])])}
     return said[0]
 
 
-def _with_tuples(mistake: dict[str, Any]) -> dict[str, Any]:
-    """What JSON makes of a mistake's tuples, undone."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in mistake.items()}
+def _leave(code: int) -> None:
+    """End the process at once: what would clean up after itself may wait for the others."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _tell_hydra(folder: Path) -> None:

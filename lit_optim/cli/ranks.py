@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from lit_optim.cli.last_words import GO_ON, is_late
 from lit_optim.cli.rank_folder import Assignment, RankFolder, Report
 from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.supervision import Outcome, supervise
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Ranks", "Terminated"]
 
 _FOREVER = 1800.0  # seconds, as Lightning has it where the config says nothing
-_GO_ON = "mend the cause; if the run had begun, lit-optim resume FOLDER goes on from its last checkpoint"
-_LATE = ("timed out", "timeout")  # what torch says where nobody came
 
 
 class Terminated(SystemExit):
@@ -145,7 +144,7 @@ def _note_crash(folder: RunFolder, before: Mapping[str, Any], why: str) -> None:
         return
     metrics = folder.read_metrics()
     if metrics != before and metrics["status"] in ("running", "crashed"):
-        folder.write_metrics({**metrics, "status": "crashed", "error": why})
+        folder.note_crash(why)
 
 
 def failure(outcome: Outcome, reports: Mapping[int, Report], patience: float) -> LitOptimError:
@@ -161,21 +160,21 @@ def failure(outcome: Outcome, reports: Mapping[int, Report], patience: float) ->
         if code < 0 and rank not in outcome.killed and rank not in reports and -code != signal.SIGABRT:
             hint = "; the system does that to what takes too much memory" if -code == signal.SIGKILL else ""
             problem = f"it was ended by {signal.Signals(-code).name}, and the others with it{hint}"
-            return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=_GO_ON))
+            return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=GO_ON))
     hung = ", ".join(map(str, outcome.killed))
     for rank, report in reports.items():
         if report.error is not None:
             report.error.add_note(report.traceback)  # which the traceback of this process ends with, if it is wanted
             return report.error
         last = report.traceback.strip().splitlines()[-1]
-        if hung and any(word in last.lower() for word in _LATE):
+        if hung and is_late(last):
             problem = f"rank {hung} of {count} hung: rank {rank} waited {patience:g} seconds"
-            return RunError(Mistake("trainer.timeout", problem, last, remedy=_GO_ON))
+            return RunError(Mistake("trainer.timeout", problem, last, remedy=GO_ON))
         print(f"lit-optim: rank {rank} of {count}\n{report.traceback}", file=sys.stderr)
-        return RunError(Mistake(f"rank {rank} of {count}", f"it failed, and the others with it: {last}", remedy=_GO_ON))
+        return RunError(Mistake(f"rank {rank} of {count}", f"it failed, and the others with it: {last}", remedy=GO_ON))
     if hung:  # NCCL ends a process that has waited too long, without a word to it
         problem = f"rank {hung} of {count} hung: the others waited {patience:g} seconds"
-        return RunError(Mistake("trainer.timeout", problem, remedy=_GO_ON))
+        return RunError(Mistake("trainer.timeout", problem, remedy=GO_ON))
     rank, code = next((rank, code) for rank, code in enumerate(outcome.codes) if code)
     problem = f"it ended with {code} and without a word, and the others with it"
-    return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=_GO_ON))
+    return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=GO_ON))

@@ -15,8 +15,8 @@ from lit_optim.cli.job import hydra_files, is_sweep
 from lit_optim.cli.launched import Launched, check_started, no_folder_elsewhere
 from lit_optim.cli.look import look
 from lit_optim.cli.rank_zero import is_rank_zero
-from lit_optim.cli.reporting import shown
-from lit_optim.errors import ConfigError, Mistake, RunError, nearest
+from lit_optim.cli.reporting import report, shown
+from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
 from lit_optim.lr_scaling import SIZE, WAY
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lit_optim.integration.callbacks import RunFiles
     from lit_optim.integration.callbacks.stop_together import StopTogether
     from lit_optim.integration.checkpoint import Checkpoint
+    from lit_optim.integration.run_folder import RunFolder
 
 __all__ = ["run"]
 
@@ -67,6 +68,7 @@ def train(
     from lit_optim.cli.quiet import quiet
     from lit_optim.cli.ranks import Ranks
     from lit_optim.integration.callbacks import RunFiles
+    from lit_optim.integration.callbacks.stop_together import StopTogether
     from lit_optim.integration.run_folder import LAST, RunFolder
     from lit_optim.state_types import trust
 
@@ -97,8 +99,8 @@ def train(
         trust(recipe)
         checkpoint = _starting_point(config, module, output / LAST if goes_on else None)
         if launched is not None:
-            output = launched.agree(output)
-            folder.path = output
+            output = folder.path = launched.agree(output)
+            rank = StopTogether(launched.watch(lambda cause: _end(cause, folder, files)), 0, everywhere=True)
         files = RunFiles(folder, hydra_files(config, overrides), _hparams(config), checkpoint, config.resume.on_change)
         own = [files] if rank is None else [files, rank]
         trainer = trainer_of(config, [*callbacks_of(config), *own], loggers_of(config))
@@ -107,13 +109,17 @@ def train(
         start_from = None if checkpoint is None else checkpoint.path
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
         best = _test(config, trainer, module, data)
+        if launched is not None:
+            launched.close()
     except BaseException as error:
         started = bool(folder.read_metrics()) if ranks is not None else files is not None and files.has_started
         if not started:
             folder.withdraw()
         told = translated(error, output, started)
         if launched is not None:
-            launched.refuse(told)
+            lost, told = told, launched.fail(told)
+            if told is not lost:
+                _note_end(told, folder, files)
         if told is error:
             raise
         raise told from error
@@ -123,6 +129,18 @@ def train(
     if trainer.is_global_zero:
         _print_result(files, trainer, best)
     return _objective(config, files.final)
+
+
+def _note_end(cause: BaseException, folder: RunFolder, files: RunFiles | None) -> None:
+    """Let the folder say what another process has failed by."""
+    if is_rank_zero() and files is not None and files.has_started:
+        folder.note_crash(f"{type(cause).__name__}: {cause}")
+
+
+def _end(cause: LitOptimError, folder: RunFolder, files: RunFiles | None) -> None:
+    """The last of a process that waits for one which has failed."""
+    report(cause)
+    _note_end(cause, folder, files)
 
 
 def _hparams(config: DictConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where each rank of a machine stands, in memory that the ranks share with the process that started them."""
+"""Where each rank stands, in memory that it shares with whoever has all of them stop after the same batch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import mmap
 import struct
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 __all__ = ["Lockstep"]
 
@@ -37,6 +38,12 @@ class Lockstep:
         path.write_bytes(struct.pack(f"{_RANKS + ranks}q", _GO_ON, 0, *[_IDLE] * ranks))
         return cls(path)
 
+    @classmethod
+    def of_one(cls) -> Lockstep:
+        """That of a single rank, which other ranks can't see: what each finds by `hold` is to be put together."""
+        with TemporaryDirectory(prefix="lit-optim-") as folder:
+            return cls.create(Path(folder) / "lockstep", 1)
+
     def note(self, rank: int, batches: int) -> None:
         """A rank is done with so many batches."""
         self._numbers[_RANKS + rank] = batches
@@ -67,8 +74,17 @@ class Lockstep:
 
     def settle(self) -> bool:
         """Let all ranks stop after the same batch; returns whether any of them trains, and so will."""
+        furthest = self.hold()
+        if furthest != _IDLE:
+            self.stop_after(furthest + 1)
+        return furthest != _IDLE
+
+    def hold(self) -> int:
+        """Have the ranks wait at the end of their batch; returns the furthest one's number, -1 if none trains."""
         self._numbers[_STOP] = _WAIT
         time.sleep(_VISIBLE)
-        furthest = max(self._numbers[_RANKS:])
-        self._numbers[_STOP] = furthest + 1 if furthest != _IDLE else _WAIT
-        return furthest != _IDLE
+        return max(self._numbers[_RANKS:])
+
+    def stop_after(self, batches: int) -> None:
+        """Let ranks that wait go on to so many batches; 0 for all that there are."""
+        self._numbers[_STOP] = batches

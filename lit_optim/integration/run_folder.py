@@ -128,6 +128,10 @@ class RunFolder:
         """Write ``metrics.json``."""
         self.write("metrics.json", json.dumps(metrics, indent=2) + "\n")
 
+    def note_crash(self, why: str) -> None:
+        """Let ``metrics.json`` say why the run is over."""
+        self.write_metrics({**self.read_metrics(), "status": "crashed", "error": why})
+
     def read_metrics(self) -> dict[str, Any]:
         """What ``metrics.json`` says; nothing where it can't be read."""
         try:

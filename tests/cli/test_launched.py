@@ -115,7 +115,7 @@ def meet(free_port: int, monkeypatch: pytest.MonkeyPatch) -> Met:
 
     def outcome(one: Launched, said: Path | BaseException) -> Any:
         try:
-            return one.agree(said) if isinstance(said, Path) else one.refuse(said)
+            return one.agree(said) if isinstance(said, Path) else one.fail(said)
         except lo.RunError as error:
             return error
 
@@ -133,27 +133,29 @@ def test_all_take_rank_zeros_folder(meet: Met) -> None:
 
 def test_a_refusal_of_one_is_told_by_the_first_and_ends_all(meet: Met) -> None:
     mistake = Mistake("data.root", "no such folder", "/data", ("/scratch",), remedy="correct it")
-    first, refused, last = meet(Path("a"), lo.DataError(mistake), Path("c"))
-    assert refused is None
+    error = lo.DataError(mistake)
+    first, refused, last = meet(Path("a"), error, Path("c"))
+    assert refused is error
     assert first.mistakes == last.mistakes == (Mistake("trainer", "rank 1 is refused, and so the others are"), mistake)
 
 
 def test_a_refusal_of_the_first_is_heard_by_the_others(meet: Met) -> None:
-    refused, other = meet(ValueError("a bug"), Path("b"))
-    assert refused is None
+    error = ValueError("a bug")
+    refused, other = meet(error, Path("b"))
+    assert refused is error
     assert other.mistakes == (Mistake("train", "ValueError: a bug"),)
 
 
 def test_the_first_waits_for_nobody_to_refuse(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launched, "_FAREWELL", 0.0)
-    Launched(0, 2, ("localhost", free_port)).refuse(lo.ConfigError(Mistake("trainer", "no")))
+    Launched(0, 2, ("localhost", free_port)).fail(lo.ConfigError(Mistake("trainer", "no")))
 
 
 def test_who_has_met_or_is_interrupted_looks_for_nobody() -> None:
     one = Launched(1, 2, ("nowhere.invalid", 1))
-    one.refuse(KeyboardInterrupt())
+    one.fail(KeyboardInterrupt())
     one.has_met = True
-    one.refuse(lo.ConfigError(Mistake("trainer", "no")))
+    one.fail(lo.ConfigError(Mistake("trainer", "no")))
 
 
 def test_a_process_that_nobody_meets_says_so_itself(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
 import torch
+from failing import FAULTS, TWO, fault, is_alive, metrics, of_ranks, state, wait_for
 from forked import Forked, Server
 from nested import identical
 from omegaconf import OmegaConf
@@ -22,87 +23,7 @@ from lit_optim.cli.ranks import Ranks, failure
 from lit_optim.cli.supervision import Outcome
 from lit_optim.errors import PlanError
 
-TWO = ("train", "trainer=ddp_cpu", "data=digits", "data.batch_size=64", "model.hidden_dims=[8]", "test=false",
-       "trainer.max_epochs=3", "trainer.limit_train_batches=8", "trainer.limit_val_batches=1")  # fmt: skip
-FAULTS = """
-import os, signal, time
-from lightning.pytorch import Callback, seed_everything
-from lit_optim.data import Digits
-
-class Fault(Callback):
-    def __init__(self, how, rank=1, at=12, pause=0.0, only=""):
-        self.how, self.rank, self.at, self.pause, self.only = how, rank, at, pause, only
-
-    def on_train_batch_start(self, trainer, module, *args):
-        open(f"alive.{os.getpid()}", "w").close()
-        time.sleep(self.pause)
-        here = trainer.global_rank == self.rank and trainer.global_step == self.at
-        if not here or self.only not in str(trainer.default_root_dir) + str(trainer.callbacks[-1].dirpath):
-            return
-        if self.how == "raises":
-            raise ValueError("a rank's own")
-        if self.how == "hangs":
-            time.sleep(1000)
-        if self.how in ("SIGKILL", "SIGTERM"):
-            os.kill(os.getpid(), getattr(signal, self.how))
-
-class OtherData(Digits):
-    def train_dataloader(self):
-        loader = super().train_dataloader()
-        if os.environ.get("LOCAL_RANK") == "1":
-            loader.batch_size //= 2
-        return loader
-
-class OtherSeed(Digits):
-    def __init__(self, **more):
-        super().__init__(**more)
-        if os.environ.get("LOCAL_RANK") == "1":
-            seed_everything(7, verbose=False)
-
-class Slow(Digits):
-    def setup(self, stage):
-        open(f"alive.{os.getpid()}", "w").close()
-        time.sleep(1000)
-
-class NoData(Digits):
-    def __init__(self, **more):
-        super().__init__(**more)
-        if os.environ.get("LOCAL_RANK") == "1":
-            self.load("of this rank alone")
-"""
-
-
-def fault(how: str, **more: Any) -> list[str]:
-    return [
-        f"+callbacks.fault.{name}={value}" for name, value in {"_target_": "faults.Fault", "how": how, **more}.items()
-    ]
-
-
-def state(run: Path) -> dict[str, Any]:
-    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    return {part: content[part] for part in ("state_dict", "optimizer_states", "lr_schedulers", "loops")}
-
-
-def metrics(run: Path) -> dict[str, Any]:
-    return json.loads((run / "metrics.json").read_text())
-
-
-def of_ranks(folder: Path) -> list[int]:
-    return [int(path.suffix[1:]) for path in folder.glob("alive.*")]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    bound = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < bound
-        time.sleep(0.05)
+SHARDED = ("train", "trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", *TWO[2:])
 
 
 @pytest.fixture(autouse=True)
@@ -111,11 +32,22 @@ def faults(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(forked: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wholes(forked: Server, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], Path]:
     """What two ranks come to that nothing befalls."""
-    folder = tmp_path_factory.mktemp("whole")
-    forked.run("-m", "lit_optim", *TWO, "hydra.run.dir=run", cwd=folder).check_returncode()
-    return folder / "run"
+
+    @cache
+    def trained(two: Sequence[str]) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
+        forked.run("-m", "lit_optim", *two, "hydra.run.dir=run", cwd=folder).check_returncode()
+        return folder / "run"
+
+    return trained
+
+
+@pytest.fixture
+def whole(wholes: Callable[[Sequence[str]], Path]) -> Path:
+    """What two ranks of DDP come to."""
+    return wholes(TWO)
 
 
 # --- sweeps ----------------------------------------------------------------------------------------------------------
@@ -213,20 +145,27 @@ def test_ranks_that_differ_are_stopped(data: str, said: str, process: Any, tmp_p
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
+KILLED = "rank 1 of 2: it was ended by SIGKILL"
+HUNG = "rank 1 of 2 hung: rank 0 waited 2 seconds"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "rank", "said"),
+    ("two", "how", "rank", "said"),
     [
-        ("SIGKILL", 0, "rank 0 of 2: it was ended by SIGKILL"),
-        ("SIGKILL", 1, "rank 1 of 2: it was ended by SIGKILL"),
-        ("raises", 1, "rank 1 of 2: it failed, and the others with it: ValueError: a rank's own"),
-        ("hangs", 1, "rank 1 of 2 hung: rank 0 waited 2 seconds"),
+        (TWO, "SIGKILL", 0, "rank 0 of 2: it was ended by SIGKILL"),
+        (TWO, "SIGKILL", 1, KILLED),
+        (TWO, "raises", 1, "rank 1 of 2: it failed, and the others with it: ValueError: a rank's own"),
+        (TWO, "hangs", 1, HUNG),
+        ((*SHARDED, "model.dropout=0.1"), "SIGKILL", 1, KILLED),
+        (SHARDED, "hangs", 1, HUNG),
     ],
+    ids=["first killed", "killed", "raises", "hangs", "fsdp and killed", "fsdp and hangs"],
 )
 def test_a_rank_that_fails_ends_the_run_which_can_be_resumed(
-    how: str, rank: int, said: str, process: Any, tmp_path: Path, whole: Path
+    two: Sequence[str], how: str, rank: int, said: str, process: Any, tmp_path: Path, wholes: Any
 ) -> None:
-    ended = process(*TWO, *fault(how, rank=rank), "trainer.timeout=2", "hydra.run.dir=cut")
+    ended = process(*two, *fault(how, rank=rank), "trainer.timeout=2", "hydra.run.dir=cut")
     assert ended.code == 1
     assert ended.err.count(said) == 1
     assert ended.err.count("lit-optim: RunError") == 1
@@ -236,40 +175,52 @@ def test_a_rank_that_fails_ends_the_run_which_can_be_resumed(
     assert torch.load(tmp_path / "cut" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
     ended = process("resume", "cut", "callbacks.fault=null", "trainer.timeout=600")
     assert ended.code == 0, ended.err
-    assert identical(state(tmp_path / "cut"), state(whole))
+    assert identical(state(tmp_path / "cut"), state(wholes(two)))
     assert metrics(tmp_path / "cut")["status"] == "finished"
     assert "error" not in metrics(tmp_path / "cut")
 
 
 @pytest.mark.slow
-def test_a_rank_that_fails_goes_on_in_one_process(process: Any, tmp_path: Path, whole: Path) -> None:
-    assert process(*TWO, *fault("SIGKILL"), "hydra.run.dir=cut").code == 1
+@pytest.mark.parametrize("two", [TWO, SHARDED], ids=["ddp", "fsdp"])
+def test_a_rank_that_fails_goes_on_in_one_process(
+    two: Sequence[str], process: Any, tmp_path: Path, wholes: Any
+) -> None:
+    assert process(*two, *fault("SIGKILL"), "hydra.run.dir=cut").code == 1
     ended = process(
-        "resume", "cut", "callbacks.fault=null", "trainer=cpu", "data.batch_size=128", "trainer.max_epochs=3"
+        "resume",
+        "cut",
+        "callbacks.fault=null",
+        "trainer=cpu",
+        "trainer.devices=1",
+        "data.batch_size=128",
+        "trainer.max_epochs=3",
     )
     assert ended.code == 0, ended.err
-    ours, theirs = state(tmp_path / "cut"), state(whole)
+    ours, theirs = state(tmp_path / "cut"), state(wholes(two))
     assert ours["lr_schedulers"] == theirs["lr_schedulers"]
     for name, tensor in theirs["state_dict"].items():
         torch.testing.assert_close(ours["state_dict"][name], tensor, rtol=1e-4, atol=1e-5)
 
 
-def started(forked: Server, folder: Path, *more: str) -> Forked:
+def started(forked: Server, folder: Path, *more: str, two: Sequence[str] = TWO) -> Forked:
     """A run of two ranks that train, slowly."""
     with (folder / "printed").open("w") as stream:
-        run = forked.start("-m", "lit_optim", *TWO, *fault("none", pause=0.05), *more, "hydra.run.dir=cut",
+        run = forked.start("-m", "lit_optim", *two, *fault("none", pause=0.05), *more, "hydra.run.dir=cut",
                            cwd=folder, stdout=stream.fileno(), stderr=stream.fileno())  # fmt: skip
     wait_for(lambda: run.poll() is not None or len(of_ranks(folder)) == 2)
     return run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["parent", "rank", "rank 1 of two that accumulate"])
+@pytest.mark.parametrize(
+    ("two", "to"),
+    [(TWO, "parent"), (TWO, "rank"), ((*TWO, "trainer.accumulate_grad_batches=2"), "rank"), (SHARDED, "parent")],
+    ids=["parent", "rank", "rank 1 of two that accumulate", "parent of two that share parameters out"],
+)
 def test_sigterm_stops_all_ranks_after_the_same_batch(
-    to: str, forked: Server, process: Any, tmp_path: Path, whole: Path
+    two: Sequence[str], to: str, forked: Server, process: Any, tmp_path: Path, wholes: Any
 ) -> None:
-    accumulated = ("trainer.accumulate_grad_batches=2",) if "accumulate" in to else ()
-    run = started(forked, tmp_path, *accumulated)
+    run = started(forked, tmp_path, two=two)
     os.kill(run.pid if to == "parent" else max(of_ranks(tmp_path)), signal.SIGTERM)
     assert run.wait(60) == 143
     assert (tmp_path / "printed").read_text().count("lit-optim: terminated") == 1
@@ -279,9 +230,7 @@ def test_sigterm_stops_all_ranks_after_the_same_batch(
     assert 0 < batches["current"]["completed"] < 8  # in the middle of an epoch
     ended = process("resume", "cut", "callbacks.fault=null")
     assert ended.code == 0, ended.err
-    if accumulated:
-        assert process(*TWO, *accumulated, "hydra.run.dir=whole").code == 0
-    assert identical(state(tmp_path / "cut"), state(tmp_path / "whole" if accumulated else whole))
+    assert identical(state(tmp_path / "cut"), state(wholes(two)))
 
 
 @pytest.mark.slow

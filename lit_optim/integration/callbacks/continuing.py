@@ -52,6 +52,9 @@ class Continuing(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the random-number states until training begins; a test has no use for them."""
         self._loaded = checkpoint.get(KEY, {}) if trainer.state.fn == TrainerFn.FITTING else {}
+        if self._loaded and trainer.strategy.restore_checkpoint_after_setup:  # and so after `on_fit_start`
+            trainer.fit_loop._combined_loader = None  # set up for the horizon, before there was a position to go to
+            self._restore(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The order of the first epoch's samples may be drawn from here on."""

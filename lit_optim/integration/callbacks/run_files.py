@@ -222,9 +222,8 @@ def _saves_last(trainer: Trainer) -> bool:
 def _stands_still(trainer: Trainer) -> bool:
     """Whether every process of the run is at the same place, so that they can save together."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    if trainer.num_nodes > 1:  # of whose ranks those of one machine have stopped together
-        return False
-    return trainer.world_size == 1 or any(isinstance(one, StopTogether) and one.has_stopped for one in callbacks)
+    stopped = [one for one in callbacks if isinstance(one, StopTogether) and one.has_stopped]
+    return trainer.world_size == 1 or any(one.everywhere or trainer.num_nodes == 1 for one in stopped)
 
 
 def _trackers(trainer: Trainer) -> list[Tracker]:

@@ -21,14 +21,16 @@ class StopTogether(Callback):
     Args:
         lockstep: Of all ranks.
         rank: This one's place in them.
+        everywhere: Whether they are those of every machine.
 
     Attributes:
         has_stopped: Whether they have.
     """
 
-    def __init__(self, lockstep: Lockstep, rank: int) -> None:
+    def __init__(self, lockstep: Lockstep, rank: int, everywhere: bool = False) -> None:
         self._lockstep = lockstep
         self._rank = rank
+        self.everywhere = everywhere
         self._batches = 0
         self._of_lightning: Any = None
         self.has_stopped = False
@@ -47,8 +49,7 @@ class StopTogether(Callback):
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and trainer.num_training_batches != 1
         if self._lockstep.stops_after(self._batches) and not last and is_between_steps(trainer):
             self.has_stopped = True
-            signal.signal(signal.SIGTERM, self._of_lightning)
-            signal.raise_signal(signal.SIGTERM)
+            self._of_lightning(signal.SIGTERM, None)  # a further signal is not to reach it while they save
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What is left to do can't be gone on with."""

@@ -85,3 +85,22 @@ def test_an_epoch_of_one_batch_has_no_other_place_to_stop(lockstep: Lockstep, tr
     with pytest.raises(SIGTERMException):
         fit(trainer, loader, [Settle(lockstep, 1), stop], limit_train_batches=1)
     assert stop.has_stopped
+
+
+class Impatient(Callback):
+    """A launcher that sends the signal once more, while the run is being saved."""
+
+    reached_lightning = False
+
+    def on_exception(self, trainer: Trainer, *args: Any) -> None:
+        trainer._signal_connector.received_sigterm = False
+        signal.raise_signal(signal.SIGTERM)
+        self.reached_lightning = trainer.received_sigterm
+
+
+def test_a_further_signal_does_not_reach_lightning(lockstep: Lockstep, trainer: Any, loader: Any) -> None:
+    """It would begin a collective operation in the middle of that of a checkpoint."""
+    stop, impatient = StopTogether(lockstep, 0), Impatient()
+    with pytest.raises(SIGTERMException):
+        fit(trainer, loader, [Settle(lockstep, 3), stop, impatient])
+    assert not impatient.reached_lightning
