@@ -102,7 +102,7 @@ def _failure(run: Run) -> str | None:
         if metric is None or math.isfinite(run.final.get(metric, math.nan)):
             return None
         return f"its {metric} is not finite" if metric in run.final else f"it has no {metric}"
-    return run.error or ("it was ended while it ran" if run.status == "running" else f"it is {run.status}")
+    return run.error or ("it was ended while it ran" if run.status in ("running", "killed") else f"it is {run.status}")
 
 
 def _tell(failures: dict[Run, str], total: int, folder: Path) -> None:

@@ -109,6 +109,7 @@ def train(
         best = _test(config, trainer, module, data)
     except BaseException as error:
         started = bool(folder.read_metrics()) if ranks is not None else files is not None and files.has_started
+        folder.release()
         if not started:
             folder.withdraw()
         told = translated(error, output, started)
@@ -117,8 +118,6 @@ def train(
         if told is error:
             raise
         raise told from error
-    finally:
-        folder.release()
     files.finish(trainer, best)
     if trainer.is_global_zero:
         _print_result(files, trainer, best)

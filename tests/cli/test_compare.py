@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import platform
 import re
 import shlex
 import subprocess
@@ -137,6 +138,15 @@ def test_what_is_damaged_is_a_warning_and_the_rest_is_compared(sweep: Path, lit_
     assert [line.partition(": ")[0] for line in lines] == ["drawn", "warning", "warning", "warning"]
     assert all(name in line for name, line in zip(("metrics.json", "config.yaml", "tfevents"), lines[1:], strict=True))
     assert "Traceback" not in ended.err
+
+
+def test_a_run_that_was_killed_is_told_everywhere(lit_optim_: Any) -> None:
+    make_run(Path("runs/cut"), status="running", host=platform.node())
+    ended = lit_optim_("compare", "runs", "--csv", "a.csv", "--json", "a.json")
+    assert ended.code == 0
+    assert ended.out.splitlines()[2].endswith("killed")
+    assert ",killed," in Path("a.csv").read_text()
+    assert json.loads(Path("a.json").read_text())["rows"][0]["status"] == "killed"
 
 
 def test_many_warnings_are_counted(lit_optim_: Any) -> None:
