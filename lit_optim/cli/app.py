@@ -96,14 +96,14 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     full_error = os.environ.get(FULL_ERROR)
     job = Job(task, [*sys.argv], arguments, full_error, factories)
     sys.argv = [sys.argv[0], *overrides_first([*accept_new_keys(arguments), *extra])]
-    failed = 0
+    code, failed = 1, 0
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
         code = _launch(job, arguments)
     finally:
         restore_full_error(full_error)
         sys.argv = [*job.typed]
-        failed = Sweep.end()
+        failed = Sweep.end(cut_short=code != 0)
         NewFolders.tidy()
     return code or min(job.failures + failed, 1)
 
