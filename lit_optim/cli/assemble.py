@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -38,6 +38,7 @@ __all__ = [
     "data_of",
     "loggers_of",
     "module_of",
+    "no_such_metric",
     "read_recipe",
     "seed_of",
     "timeout_of",
@@ -144,15 +145,24 @@ def callbacks_of(config: DictConfig) -> list[Callback]:
 
 
 def check_monitors(config: DictConfig, module: LightningModule) -> None:
-    """Refuse a callback that waits for a metric which the module never logs, as far as the module says what it logs."""
+    """Refuse a metric that something waits for and the module never logs, as far as the module says what it logs."""
     said = {
         f"callbacks.{name}.monitor": node["monitor"]
         for name, node in _node(config, "callbacks").items()
         if isinstance(node, Mapping) and node.get("monitor") is not None
     }
     mistakes = never_logged(module, said, remedy="monitor one of these, or null for none")
+    objective, logged = OmegaConf.select(config, "optimized_metric"), getattr(module, "logged", None)
+    if objective is not None and logged is not None and objective not in logged:
+        mistakes.append(no_such_metric(str(objective), logged))
     if mistakes:
         raise ConfigError(*mistakes)
+
+
+def no_such_metric(name: str, known: Iterable[str]) -> Mistake:
+    """The mistake of an ``optimized_metric`` that is none of the run's."""
+    remedy = "name a metric of the run, or set it to null"
+    return Mistake("optimized_metric", "the run has no such metric", name, tuple(known), nearest(name, known), remedy)
 
 
 def loggers_of(config: DictConfig) -> list[Logger]:
