@@ -17,9 +17,11 @@ Mode = Literal["min", "max"]
 _T = TypeVar("_T")
 _FALLING = ("loss", "error", "perplexity")
 _FALLING_PARTS = frozenset(  # of the tags of `OptimizerMonitor`
-    ("grad_norm", "grad_norm_clipped", "param_norm", "update_norm", "momentum_norm")
-    + ("zero_grads", "nonfinite_grads", "dead_relu")
-)
+    (
+        "grad_norm", "grad_norm_clipped", "param_norm", "update_norm", "momentum_norm", "zero_grads", "nonfinite_grads",
+        "dead_relu",
+    )
+)  # fmt: skip
 _RISING = ("acc", "auc", "auroc", "f1", "iou", "precision", "recall")  # as whole words, or with more behind them
 
 

@@ -209,6 +209,13 @@ def test_a_bad_file_is_refused_before_any_run_is_read(
     ]
 
 
+def test_what_stands_behind_an_unknown_flag_is_none(sweep: Path, lit_optim_: Any) -> None:
+    ended = lit_optim_("compare", "runs", "--metrc", "val/acc")
+    assert ended.code == 1
+    assert ended.err.count("no such flag") == 1
+    assert "    nearest: --metric" in ended.err
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "metrics.csv", "trackers.json", "plan.json", ".hydra/config.yaml"])
 def test_what_belongs_to_a_run_is_not_written_over(sweep: Path, lit_optim_: Any, name: str) -> None:
     if not (sweep / "0" / name).exists():
