@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -75,6 +77,9 @@ def train(
     quiet()
     output = Path(HydraConfig.get().runtime.output_dir)
     folder = RunFolder(output, NewFolders.of(output), goes_on)
+    if goes_on:  # which is to find its checkpoints there
+        held = re.escape(str((output / LAST).parent))
+        warnings.filterwarnings("ignore", message=f"Checkpoint directory {held} exists and is not empty")
     launched = Launched.here()
     files: RunFiles | None = None
     ranks: Ranks | None = None

@@ -116,6 +116,7 @@ def run(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project / "run"
 
 
+@pytest.mark.filterwarnings("error:Checkpoint directory")
 def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_optim_: Any) -> None:
     ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "rules.head.lr=0.02")
     assert ended.code == 0
