@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -47,6 +48,7 @@ __all__ = [
 
 _LONGEST = 1e9  # seconds, which is 32 years; a timedelta ends later
 _ON_CHANGE = ("config", "error")
+_DEVICES = re.compile(r"auto|-1|[1-9]\d*|(\d+ *, *)+\d*")  # "0," is a list of one
 _INSIDE_TRAINER = (Strategy, Precision, Profiler, Accelerator, ClusterEnvironment, CheckpointIO, LayerSync)
 
 
@@ -176,6 +178,11 @@ def loggers_of(config: DictConfig) -> list[Logger]:
 def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Trainer:
     """The Trainer; ``trainer.callbacks`` and ``trainer.logger`` are config groups of their own."""
     node = {name: value for name, value in _node(config, "trainer").items() if name != "compile"}  # see `module_of`
+    devices = node.get("devices", "auto")
+    if not _are_devices(devices):
+        allowed, remedy = ("a number above 0", "-1 for all", "auto", "a list of GPUs"), "for example trainer.devices=2"
+        near, problem = nearest(str(devices), ["auto"]), "this is no number of devices"
+        raise ConfigError(Mistake("trainer.devices", problem, repr(devices), allowed, near, remedy))
     timeout = timeout_of(config)
     node.pop("timeout", None)
     if timeout is not None:
@@ -197,6 +204,13 @@ def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Seque
         more["strategy"] = named_strategy("ddp", timeout)  # which is what several devices come to
         trainer = instantiate(node, (Trainer,), "trainer", _INSIDE_TRAINER, **more)
     return trainer
+
+
+def _are_devices(value: object) -> bool:
+    """Whether a Trainer may take it; of what is a number and not whole, another check tells."""
+    if isinstance(value, list):
+        return bool(value) and all(type(one) is int and one >= 0 for one in value)
+    return isinstance(value, (bool, float)) or _DEVICES.fullmatch(str(value)) is not None
 
 
 def timeout_of(config: DictConfig) -> timedelta | None:
