@@ -43,7 +43,7 @@ class Field(NamedTuple):
 
     Args:
         text: What it says.
-        rank: 0 for what always stands; of the others the highest goes first.
+        rank: 0 for what stands as long as there is room; of the others, which go before, the highest goes first.
     """
 
     text: str
@@ -66,6 +66,8 @@ def bar_line(head: str, share: float | None, fields: Iterable[Field], width: int
     for_a_bar = 0 if share is None else len("||") + _ROOM_FOR_A_BAR
     while _length(kept) + for_a_bar > room and any(field.rank for field in kept):
         kept.remove(max(reversed(kept), key=lambda field: field.rank))
+    while kept and _length(kept) > room:
+        kept.pop()
     bar, length = "", min(room - _length(kept) - len("||"), _LONGEST_BAR)
     if share is not None and length >= _SHORTEST_BAR:
         bar = f"|{Bar(share, length, charset=Bar.ASCII if only_ascii else Bar.UTF)}|"

@@ -29,6 +29,7 @@ def make_run(
     status: str | None = "finished",
     steps: int = 100,
     seconds: float = 12.5,
+    host: str = "elsewhere",
     **config: Any,
 ) -> Path:
     """A run with two rules of settings, whatever else is in ``config``, and a value or a curve of each metric.
@@ -57,7 +58,7 @@ def make_run(
     (folder / "plan.json").write_text(plan_of(lr).to_json())
     curves = {tag: value if isinstance(value, Sequence) else [value] for tag, value in metrics.items()}
     if status is not None:
-        write_metrics(folder, status, curves, steps, seconds)
+        write_metrics(folder, status, curves, steps, seconds, host)
     write_events(folder / "events.out.tfevents.1700000000.host.1.0", curves)
     return folder
 
@@ -68,7 +69,12 @@ def plan_of(lr: float) -> lo.Plan:
 
 
 def write_metrics(
-    folder: Path, status: str, curves: Mapping[str, Sequence[float | None]], steps: int = 100, seconds: float = 12.5
+    folder: Path,
+    status: str,
+    curves: Mapping[str, Sequence[float | None]],
+    steps: int = 100,
+    seconds: float = 12.5,
+    host: str = "elsewhere",
 ) -> None:
     """``metrics.json`` as a run writes it: no NaN, and no best value where there was no finite one."""
     final = {tag: _finite(values[-1]) for tag, values in curves.items()}
@@ -77,7 +83,15 @@ def write_metrics(
         finite = [value for value in values if _finite(value) is not None]
         if finite:
             best[tag] = {"value": BEST_OF.get(tag, max)(finite), "step": 1}
-    said = {"status": status, "final": final, "best": best, "steps": steps, "epochs": 2, "seconds": seconds}
+    said = {
+        "status": status,
+        "final": final,
+        "best": best,
+        "steps": steps,
+        "epochs": 2,
+        "seconds": seconds,
+        "host": host,
+    }
     (folder / "metrics.json").write_text(json.dumps(said, indent=2, allow_nan=False))
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -37,7 +38,10 @@ def test_a_wide_line_has_all_in_its_order() -> None:
         (50, "epoch 3/10   25%|██▊        |  0:12 left  loss 0.5"),
         (42, "epoch 3/10   25%|▊  |  0:12 left  loss 0.5"),
         (40, "epoch 3/10   25%  0:12 left  loss 0.5"),
-        (30, "epoch 3/10   25%  0:12 left  l"),
+        (30, "epoch 3/10   25%  0:12 left"),
+        (20, "epoch 3/10   25%"),
+        (12, "epoch 3/10"),
+        (4, "epoc"),
     ],
 )
 def test_what_matters_least_gives_way_first(width: int, line: str) -> None:
@@ -53,6 +57,8 @@ def test_a_line_is_never_longer_than_the_terminal(
     line = bar_line("epoch 1", share, [Field(*field) for field in fields], width)
     assert len(line) <= width
     assert ("%" in line) == (share is not None and width >= len("epoch 1  100%"))
+    *_, behind = re.split(r"^epoch 1 *(?:\d+%)?(?:\|.*\|)?", line)
+    assert set(behind.split()) <= {text for text, _ in fields} or width < len("epoch 1  100%")  # whole, or not at all
     kept = sum(2 + len(text) for text, rank in fields if not rank)
     if len("epoch 1  100%") + kept <= width:
         assert all(f"  {text}".rstrip() in line for text, rank in fields if not rank)

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from lit_optim.cli.job import Ended, Job
 from lit_optim.cli.multirun import Refused, Sweep
-from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra
+from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra, refuse_unknown_flags
 from lit_optim.cli.project import allowed_factories
 from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import FULL_ERROR, report, restore_full_error
@@ -75,13 +75,16 @@ class NewFolders(Callback):
         NewFolders.noted.update(missing)
 
 
-def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: Sequence[str] = ()) -> int:
+def run_app(
+    arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: Sequence[str] = (), flags: Sequence[str] = ()
+) -> int:
     """Compose the config and call ``task`` with it, once, or once a job of a sweep.
 
     Args:
         arguments: Hydra's flags and overrides as typed.
         task: Gets the config; what it returns is the objective of a sweep.
         extra: Overrides that go behind the user's, and so win.
+        flags: The verb's own, which are not among the arguments.
 
     Returns:
         0; 1 where anything was refused or failed; 130 after an interrupt, 143 after the signal to terminate.
@@ -90,6 +93,7 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
         sys.path.insert(0, str(Path.cwd()))  # so that a config can name the user's own classes, as `python -m` would
     try:
         factories = allowed_factories(Path.cwd())
+        refuse_unknown_flags(arguments, flags)
         refuse_targets_of_hydra(arguments)
     except ConfigError as error:
         report(error)
@@ -97,14 +101,14 @@ def run_app(arguments: Sequence[str], task: Callable[[DictConfig], Any], extra: 
     full_error = os.environ.get(FULL_ERROR)
     job = Job(task, [*sys.argv], arguments, full_error, factories)
     sys.argv = [sys.argv[0], *overrides_first([*accept_new_keys(arguments), *extra])]
-    failed = 0
+    code, failed = 1, 0
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
         code = _launch(job, arguments)
     finally:
         restore_full_error(full_error)
         sys.argv = [*job.typed]
-        failed = Sweep.end()
+        failed = Sweep.end(cut_short=code != 0)
         NewFolders.tidy()
     return code or min(job.failures + failed, 1)
 
@@ -221,7 +225,7 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
         node = node.get(part) if isinstance(node, dict) else None
     siblings = tuple(map(str, node)) if isinstance(node, dict) else ()
     known = tuple(dict.fromkeys([*siblings, *arguments_of(node)]))
-    adds = f"; +{key}=… adds a key that the config lacks" if name not in known else ""
+    adds = "" if name in known or key.startswith("hydra.") else f"; +{key}=… adds a key that the config lacks"
     remedy = f"write +{given or key}, since the config lacks this key" if name in known else f"correct the name{adds}"
     return Mistake(key, problem, given, known, nearest(name, known), remedy)
 
@@ -235,7 +239,7 @@ def _config_without(key: str, arguments: Sequence[str]) -> dict[str, Any]:
         if not argument.lstrip("+~").startswith((key, "hydra."))
     ]
     with hydra.initialize_config_module("lit_optim.conf", version_base="1.3"):
-        config = hydra.compose(_HYDRA["config_name"], overrides=others)
+        config = hydra.compose(_HYDRA["config_name"], overrides=others, return_hydra_config=key.startswith("hydra."))
     return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -38,6 +39,7 @@ __all__ = [
     "data_of",
     "loggers_of",
     "module_of",
+    "no_such_metric",
     "read_recipe",
     "seed_of",
     "timeout_of",
@@ -46,6 +48,7 @@ __all__ = [
 
 _LONGEST = 1e9  # seconds, which is 32 years; a timedelta ends later
 _ON_CHANGE = ("config", "error")
+_DEVICES = re.compile(r"auto|-1|[1-9]\d*|(\d+ *, *)+\d*")  # "0," is a list of one
 _INSIDE_TRAINER = (Strategy, Precision, Profiler, Accelerator, ClusterEnvironment, CheckpointIO, LayerSync)
 
 
@@ -144,15 +147,24 @@ def callbacks_of(config: DictConfig) -> list[Callback]:
 
 
 def check_monitors(config: DictConfig, module: LightningModule) -> None:
-    """Refuse a callback that waits for a metric which the module never logs, as far as the module says what it logs."""
+    """Refuse a metric that something waits for and the module never logs, as far as the module says what it logs."""
     said = {
         f"callbacks.{name}.monitor": node["monitor"]
         for name, node in _node(config, "callbacks").items()
         if isinstance(node, Mapping) and node.get("monitor") is not None
     }
     mistakes = never_logged(module, said, remedy="monitor one of these, or null for none")
+    objective, logged = OmegaConf.select(config, "optimized_metric"), getattr(module, "logged", None)
+    if objective is not None and logged is not None and objective not in logged:
+        mistakes.append(no_such_metric(str(objective), logged))
     if mistakes:
         raise ConfigError(*mistakes)
+
+
+def no_such_metric(name: str, known: Iterable[str]) -> Mistake:
+    """The mistake of an ``optimized_metric`` that is none of the run's."""
+    remedy = "name a metric of the run, or set it to null"
+    return Mistake("optimized_metric", "the run has no such metric", name, tuple(known), nearest(name, known), remedy)
 
 
 def loggers_of(config: DictConfig) -> list[Logger]:
@@ -166,6 +178,11 @@ def loggers_of(config: DictConfig) -> list[Logger]:
 def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Trainer:
     """The Trainer; ``trainer.callbacks`` and ``trainer.logger`` are config groups of their own."""
     node = {name: value for name, value in _node(config, "trainer").items() if name != "compile"}  # see `module_of`
+    devices = node.get("devices", "auto")
+    if not _are_devices(devices):
+        allowed, remedy = ("a number above 0", "-1 for all", "auto", "a list of GPUs"), "for example trainer.devices=2"
+        near, problem = nearest(str(devices), ["auto"]), "this is no number of devices"
+        raise ConfigError(Mistake("trainer.devices", problem, repr(devices), allowed, near, remedy))
     timeout = timeout_of(config)
     node.pop("timeout", None)
     if timeout is not None:
@@ -187,6 +204,13 @@ def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Seque
         more["strategy"] = named_strategy("ddp", timeout)  # which is what several devices come to
         trainer = instantiate(node, (Trainer,), "trainer", _INSIDE_TRAINER, **more)
     return trainer
+
+
+def _are_devices(value: object) -> bool:
+    """Whether a Trainer may take it; of what is a number and not whole, another check tells."""
+    if isinstance(value, list):
+        return bool(value) and all(type(one) is int and one >= 0 for one in value)
+    return isinstance(value, (bool, float)) or _DEVICES.fullmatch(str(value)) is not None
 
 
 def timeout_of(config: DictConfig) -> timedelta | None:

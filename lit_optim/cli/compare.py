@@ -77,7 +77,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace | None:
         return None
     mistakes = [
         Mistake("lit-optim compare", "no such flag", flag, _FLAGS, nearest(flag, _FLAGS), "correct it or leave it out")
-        for flag in (one.partition("=")[0] for one in unknown)
+        for flag in (one.partition("=")[0] for one in unknown if one.startswith("-"))
     ]
     for flag in ("csv", "json"):
         if getattr(own, flag) is not None and _why_not(Path(getattr(own, flag))) == _FOLDER:  # --json runs/a

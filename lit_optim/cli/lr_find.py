@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     if {"-h", "--help"} & {*rest}:
         print(parser.format_help())
-    return run_app(rest, lambda config: _find(config, own, rest), extra=_NO_FOLDER)
+    return run_app(rest, lambda config: _find(config, own, rest), _NO_FOLDER, [f"--{name}" for name in vars(own)])
 
 
 def _find(config: DictConfig, own: argparse.Namespace, typed: Sequence[str]) -> None:

@@ -65,8 +65,11 @@ class Sweep(Callback):
         Sweep.begun = _Begun(folder, frozenset(_runs_in(folder)), mode)
 
     @classmethod
-    def end(cls) -> int:
+    def end(cls, cut_short: bool = False) -> int:
         """Tell which jobs failed and why, then the comparison of all; leave nothing of a sweep that never began.
+
+        Args:
+            cut_short: Whether more jobs were to come, so that even one result is worth a table.
 
         Returns:
             How many jobs failed.
@@ -82,7 +85,7 @@ class Sweep(Callback):
         if all(run.status == "refused" for run in runs):
             for run in runs:
                 _forget(run.folder, begun.folder)
-        elif len(runs) > 1:
+        elif len(runs) > 1 or (cut_short and not failures):
             print()
             print_comparison(runs, begun.mode)
         return len(failures)
@@ -102,7 +105,7 @@ def _failure(run: Run) -> str | None:
         if metric is None or math.isfinite(run.final.get(metric, math.nan)):
             return None
         return f"its {metric} is not finite" if metric in run.final else f"it has no {metric}"
-    return run.error or ("it was ended while it ran" if run.status == "running" else f"it is {run.status}")
+    return run.error or ("it was ended while it ran" if run.status in ("running", "killed") else f"it is {run.status}")
 
 
 def _tell(failures: dict[Run, str], total: int, folder: Path) -> None:

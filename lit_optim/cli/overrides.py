@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lit_optim.errors import ConfigError, Mistake
+from lit_optim.errors import ConfigError, Mistake, nearest
 
-__all__ = ["accept_new_keys", "as_typed", "overrides_first", "refuse_targets_of_hydra"]
+__all__ = ["accept_new_keys", "as_typed", "overrides_first", "refuse_targets_of_hydra", "refuse_unknown_flags"]
 
 _OPEN = ("optimizer.", "rules.", "schedule.", "model.", "data.")
+_FLAGS = (  # Hydra's
+    "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--config-path",
+    "--config-name", "--config-dir", "--info", "--shell-completion", "--experimental-rerun",
+)  # fmt: skip
 
 
 def accept_new_keys(arguments: Sequence[str]) -> list[str]:
@@ -56,6 +60,27 @@ def refuse_targets_of_hydra(arguments: Sequence[str]) -> None:
         for argument in arguments
         for key in (argument.lstrip("+~").partition("=")[0],)
         if key.startswith("hydra.") and ("_target_" in argument or "()" in argument)
+    ]
+    if mistakes:
+        raise ConfigError(*mistakes)
+
+
+def refuse_unknown_flags(arguments: Sequence[str], own: Sequence[str] = ()) -> None:
+    """Refuse flags that neither the verb nor Hydra knows; Hydra itself would take the start of a flag for it.
+
+    Args:
+        arguments: As typed, without the verb's own flags.
+        own: These.
+
+    Raises:
+        ConfigError: With every such flag.
+    """
+    known = (*own, *_FLAGS)
+    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    mistakes = [
+        Mistake(flag, "no such flag", None, known, nearest(flag, known), "correct it or leave it out")
+        for flag in flags
+        if not any(one.startswith(flag) for one in _FLAGS)
     ]
     if mistakes:
         raise ConfigError(*mistakes)

@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     if {"-h", "--help"} & {*rest}:
         print(parser.format_help())
-    return run_app(rest, lambda config: _show(config, own), extra=_NO_FOLDER)
+    return run_app(rest, lambda config: _show(config, own), _NO_FOLDER, [f"--{name}" for name in vars(own)])
 
 
 def _show(config: DictConfig, own: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lit_optim.cli.last_words import GO_ON, is_late
+from lit_optim.cli.last_words import is_late
 from lit_optim.cli.rank_folder import Assignment, RankFolder, Report
 from lit_optim.cli.rank_zero import is_rank_zero
+from lit_optim.cli.reporting import shown
 from lit_optim.cli.supervision import Outcome, supervise
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 
@@ -127,7 +129,9 @@ class Ranks:
             if outcome.terminated:
                 raise Terminated
             if outcome.failed:
-                error = failure(outcome, shared.reports(self.count), self.patience)
+                error = failure(
+                    outcome, shared.reports(self.count), self.patience, folder.path if folder.read_metrics() else None
+                )
                 _note_crash(folder, before, f"{type(error).__name__}: {error}")
                 raise error
         final = folder.read_metrics().get("final", {})
@@ -147,20 +151,26 @@ def _note_crash(folder: RunFolder, before: Mapping[str, Any], why: str) -> None:
         folder.note_crash(why)
 
 
-def failure(outcome: Outcome, reports: Mapping[int, Report], patience: float) -> LitOptimError:
+def failure(
+    outcome: Outcome, reports: Mapping[int, Report], patience: float, begun: Path | None = None
+) -> LitOptimError:
     """What was wrong first, of several things that follow from it; prints the traceback of what is no refusal.
 
     Args:
         outcome: How the ranks ended.
         reports: What they said of it, the first one first.
         patience: Seconds that they wait for each other.
+        begun: The run's folder; None for a run that had not begun.
     """
+    remedy = "mend the cause"
+    if begun is not None:
+        remedy += f"; then {shlex.join(['lit-optim', 'resume', str(shown(begun))])} goes on from its last checkpoint"
     count = len(outcome.codes)
     for rank, code in enumerate(outcome.codes):
         if code < 0 and rank not in outcome.killed and rank not in reports and -code != signal.SIGABRT:
             hint = "; the system does that to what takes too much memory" if -code == signal.SIGKILL else ""
             problem = f"it was ended by {signal.Signals(-code).name}, and the others with it{hint}"
-            return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=GO_ON))
+            return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=remedy))
     hung = ", ".join(map(str, outcome.killed))
     for rank, report in reports.items():
         if report.error is not None:
@@ -169,12 +179,12 @@ def failure(outcome: Outcome, reports: Mapping[int, Report], patience: float) ->
         last = report.traceback.strip().splitlines()[-1]
         if hung and is_late(last):
             problem = f"rank {hung} of {count} hung: rank {rank} waited {patience:g} seconds"
-            return RunError(Mistake("trainer.timeout", problem, last, remedy=GO_ON))
+            return RunError(Mistake("trainer.timeout", problem, last, remedy=remedy))
         print(f"lit-optim: rank {rank} of {count}\n{report.traceback}", file=sys.stderr)
-        return RunError(Mistake(f"rank {rank} of {count}", f"it failed, and the others with it: {last}", remedy=GO_ON))
+        return RunError(Mistake(f"rank {rank} of {count}", f"it failed, and the others with it: {last}", remedy=remedy))
     if hung:  # NCCL ends a process that has waited too long, without a word to it
         problem = f"rank {hung} of {count} hung: the others waited {patience:g} seconds"
-        return RunError(Mistake("trainer.timeout", problem, remedy=GO_ON))
+        return RunError(Mistake("trainer.timeout", problem, remedy=remedy))
     rank, code = next((rank, code) for rank, code in enumerate(outcome.codes) if code)
     problem = f"it ended with {code} and without a word, and the others with it"
-    return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=GO_ON))
+    return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=remedy))

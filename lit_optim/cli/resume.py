@@ -23,6 +23,7 @@ from lit_optim.errors import Mistake, RunError, nearest
 
 __all__ = ["run"]
 
+_SETTINGS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 _HELP = """\
 usage: lit-optim resume FOLDER [overrides]
 
@@ -91,7 +92,12 @@ class _Before:
             others = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
             near = nearest(folder.name, others)
             raise RunError(Mistake("FOLDER", "no such folder", str(folder), nearest=near, remedy="correct the path"))
-        if not (settings / "config.yaml").is_file():
+        missing = [name for name in _SETTINGS if not (settings / name).is_file()]
+        if missing and settings.is_dir():
+            problem = f"nothing can go on from here: .hydra/ lacks {' and '.join(missing)}"
+            remedy = "restore them; if the run was killed before it had them, start it anew with its command"
+            raise RunError(Mistake("FOLDER", problem, str(folder), remedy=remedy))
+        if missing:
             inside = sorted(path.parent.parent for path in folder.glob("*/*/.hydra/config.yaml"))
             inside += sorted(path.parent.parent for path in folder.glob("*/.hydra/config.yaml"))
             runs = tuple(str(path) for path in inside[:8])

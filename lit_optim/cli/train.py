@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +19,7 @@ from lit_optim.cli.launched import Launched, check_started, no_folder_elsewhere
 from lit_optim.cli.look import look
 from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import report, shown
-from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
+from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 from lit_optim.lr_scaling import SIZE, WAY
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ def train(
         data_of,
         loggers_of,
         module_of,
+        no_such_metric,
         read_recipe,
         seed_of,
         trainer_of,
@@ -75,6 +79,9 @@ def train(
     quiet()
     output = Path(HydraConfig.get().runtime.output_dir)
     folder = RunFolder(output, NewFolders.of(output), goes_on)
+    if goes_on:  # which is to find its checkpoints there
+        held = re.escape(str((output / LAST).parent))
+        warnings.filterwarnings("ignore", message=f"Checkpoint directory {held} exists and is not empty")
     launched = Launched.here()
     files: RunFiles | None = None
     ranks: Ranks | None = None
@@ -95,7 +102,6 @@ def train(
         data = data_of(config)
         module = module_of(config, data, recipe)
         check_monitors(config, module)
-        _check_objective(config, module)
         trust(recipe)
         checkpoint = _starting_point(config, module, output / LAST if goes_on else None)
         if launched is not None:
@@ -113,6 +119,7 @@ def train(
             launched.close()
     except BaseException as error:
         started = bool(folder.read_metrics()) if ranks is not None else files is not None and files.has_started
+        folder.release()
         if not started:
             folder.withdraw()
         told = translated(error, output, started)
@@ -123,11 +130,12 @@ def train(
         if told is error:
             raise
         raise told from error
-    finally:
-        folder.release()
     files.finish(trainer, best)
     if trainer.is_global_zero:
         _print_result(files, trainer, best)
+        said = config.optimized_metric
+        if not (is_sweep() or said in (None, *files.final) or hasattr(module, "logged")):  # which was checked before
+            print("lit-optim: warning", no_such_metric(said, files.final), sep="\n", file=sys.stderr)
     return _objective(config, files.final)
 
 
@@ -210,26 +218,16 @@ def _print_result(files: RunFiles, trainer: Trainer, best: str | None) -> None:
         print(f"dashboard  {dashboard}", flush=True)
 
 
-def _check_objective(config: DictConfig, module: LightningModule) -> None:
-    """Refuse a sweep that looks at a metric which the module never logs, as far as it says what it logs."""
-    name, logged = config.optimized_metric, getattr(module, "logged", None)
-    if is_sweep() and name is not None and logged is not None and name not in logged:
-        raise ConfigError(_no_such_metric(str(name), tuple(logged)))
-
-
 def _objective(config: DictConfig, final: Mapping[str, float]) -> float | None:
     """The final value of ``optimized_metric``, which a sweep can't do without; None where it is not finite.
 
     (A search takes None for a trial that failed; a NaN would end it.)
     """
+    from lit_optim.cli.assemble import no_such_metric
+
     name = str(config.optimized_metric)
     if name in final:
         return final[name] if math.isfinite(final[name]) else None
     if is_sweep() and config.optimized_metric is not None:
-        raise ConfigError(_no_such_metric(name, tuple(final)))
+        raise ConfigError(no_such_metric(name, final))
     return None
-
-
-def _no_such_metric(name: str, known: tuple[str, ...]) -> Mistake:
-    remedy = "name a metric of the run, or set it to null"
-    return Mistake("optimized_metric", "the run has no such metric", name, known, nearest(name, known), remedy)

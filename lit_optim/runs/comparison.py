@@ -151,7 +151,7 @@ def _curves(runs: Iterable[Run], tag: str, problems: list[str], tick: _Tick) -> 
     for run in runs:
         tick(run)
         curve, found = curve_of(run.folder, tag)
-        problems += found if run.status != "running" else ()  # whose last event is just being written
+        problems += found if not run.may_be_cut_off else ()
         if curve:
             curves[run.folder] = curve
     return curves

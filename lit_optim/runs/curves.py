@@ -69,7 +69,7 @@ def bands(
         for run in runs:
             tick(run)
             curve, damaged = curve_of(run.folder, tag)
-            problems += damaged if run.status != "running" else ()  # whose last event is just being written
+            problems += damaged if not run.may_be_cut_off else ()
             curves += [curve] if curve else []
         if curves:
             found.append(band(name, curves, spread))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from lit_optim.errors import ConfigError, Mistake, nearest
@@ -16,12 +16,18 @@ Mode = Literal["min", "max"]
 
 _T = TypeVar("_T")
 _FALLING = ("loss", "error", "perplexity")
+_FALLING_PARTS = frozenset(  # of the tags of `OptimizerMonitor`
+    (
+        "grad_norm", "grad_norm_clipped", "param_norm", "update_norm", "momentum_norm", "zero_grads", "nonfinite_grads",
+        "dead_relu",
+    )
+)  # fmt: skip
 _RISING = ("acc", "auc", "auroc", "f1", "iou", "precision", "recall")  # as whole words, or with more behind them
 
 
 def falls(tag: str) -> bool:
     """Whether the lowest value of a metric of this name is its best: what a run itself goes by."""
-    return any(word in tag.lower() for word in _FALLING)
+    return any(word in tag.lower() for word in _FALLING) or not _FALLING_PARTS.isdisjoint(tag.split("/"))
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,12 @@ class Metric:
     Args:
         name: Its tag, ``val/acc``.
         mode: Whether its lowest or its highest value is the best.
+        is_guess: Whether nothing says so.
     """
 
     name: str
     mode: Mode
+    is_guess: bool = field(default=False, compare=False)
 
     @property
     def is_kept(self) -> bool:
@@ -77,7 +85,8 @@ def metric_of(
         problem = "no run has this metric" + (", which their configs name" if name is None else "")
         near = nearest(wanted[0], found)
         raise ConfigError(Mistake("--metric", problem, wanted[0], tuple(sorted(found)), near, "name one of these"))
-    return Metric(tag, mode or _mode_among(monitors, tag) or "max")
+    known = mode or _mode_among(monitors, tag)
+    return Metric(tag, known or "max", is_guess=known is None and not _rises(tag))
 
 
 def known_mode(tag: str, config: Mapping[str, Any]) -> Mode | None:
@@ -87,9 +96,12 @@ def known_mode(tag: str, config: Mapping[str, Any]) -> Mode | None:
         tag: Of the metric.
         config: A run's, flat.
     """
-    name = tag.rpartition("/")[2].lower()
-    rises = any(word.startswith(_RISING) for word in name.split("_"))
-    return _mode_among([*_monitors(config)], tag) or ("max" if rises else None)
+    return _mode_among([*_monitors(config)], tag) or ("max" if _rises(tag) else None)
+
+
+def _rises(tag: str) -> bool:
+    """Whether the name says that more is better."""
+    return any(word.startswith(_RISING) for word in tag.rpartition("/")[2].lower().split("_"))
 
 
 def _mode_among(monitors: Sequence[tuple[str, Mode]], tag: str) -> Mode | None:

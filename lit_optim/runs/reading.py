@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,9 +36,9 @@ class Run:
 
     Args:
         folder: Where it is.
-        status: ``running``, ``finished`` or ``crashed``, as the run said last; ``refused`` for a job of a sweep that
-            never began; ``empty`` where there is nothing but a config, ``started`` where something was made and no
-            metrics; `UNREADABLE`.
+        status: ``running``, ``finished`` or ``crashed``, as the run said last; ``killed`` for one that says ``running``
+            and has no process any more; ``refused`` for a job of a sweep that never began; ``empty`` where there is
+            nothing but a config, ``started`` where something was made and no metrics; `UNREADABLE`.
         config: Its whole config, flat; None where it has none that can be read.
         settings: What it may be compared by (see `settings.compared`); None likewise.
         final: The last value of each metric; NaN where it was not finite.
@@ -60,6 +63,11 @@ class Run:
     problems: tuple[str, ...] = ()
 
     @property
+    def may_be_cut_off(self) -> bool:
+        """Whether a last record of which a part is missing is what to expect: it is being written, or never will be."""
+        return self.status in ("running", "killed")
+
+    @property
     def seed(self) -> Any:
         """The run's seed; None where it has none, or none that is known."""
         return None if self.config is None else self.config.get("seed")
@@ -76,8 +84,12 @@ def read_run(folder: Path) -> Run:
         problems.append(str(error))
     try:
         metrics = _metrics_of(folder)
+        if _says_running_here(metrics) and _is_free(folder):
+            metrics = _metrics_of(folder)  # it may have come to its end before it was let go
+            metrics |= {"status": "killed"} if _says_running_here(metrics) else {}
     except Unreadable as error:
         problems.append(str(error))
+    metrics.pop("host", None)
     said = metrics.pop("status", None) or _status_without_metrics(folder)
     status = UNREADABLE if problems else said
     return Run(folder, status, config, settings, **metrics, problems=tuple(problems))
@@ -156,7 +168,7 @@ def _overridden(folder: Path) -> frozenset[str]:
 
 
 def _metrics_of(folder: Path) -> dict[str, Any]:
-    """The fields of a `Run` that ``metrics.json`` fills; empty where there is no such file."""
+    """The fields of a `Run` that ``metrics.json`` fills, and the machine; empty where there is no such file."""
     path = folder / "metrics.json"
     text = _text_of(path)
     if text is None:
@@ -170,9 +182,30 @@ def _metrics_of(folder: Path) -> dict[str, Any]:
             **{name: _count(said.get(name), name) for name in ("steps", "epochs")},
             "seconds": None if said.get("seconds") is None else _number(said["seconds"], "seconds"),
             "error": None if said.get("error") is None else str(said["error"]),
+            "host": said.get("host"),
         }
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Unreadable(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def _says_running_here(metrics: Mapping[str, Any]) -> bool:
+    """Whether it says that it runs on this machine: of another's, a network file system doesn't show the locks."""
+    return metrics.get("status") == "running" and metrics["host"] == platform.node()
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether no process holds the run, as the one that trains it does for as long as it lives."""
+    try:
+        handle = os.open(folder / ".hydra", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held; or a file system without locks
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 def _status(value: object) -> str:

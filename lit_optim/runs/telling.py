@@ -131,7 +131,8 @@ def _all_finished(comparison: Comparison) -> bool:
 
 def _notes(comparison: Comparison) -> Iterator[str]:
     runs, rows, metric = comparison.runs, comparison.rows, comparison.metric
-    by = "no run has a metric yet" if metric is None else f"by best {metric.name} ({_ORDER[metric.mode]})"
+    guess = ", which is assumed; else lit-optim compare --mode min" if metric is not None and metric.is_guess else ""
+    by = "no run has a metric yet" if metric is None else f"by best {metric.name} ({_ORDER[metric.mode]}{guess})"
     means = "; mean ± standard deviation over n seeds" if any(row.best.n > 1 for row in rows) else ""
     nothing = "" if comparison.keys or len(rows) < 2 else "; no setting differs"
     finished = ", all finished" if _all_finished(comparison) else ""

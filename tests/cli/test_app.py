@@ -232,6 +232,30 @@ def test_hydras_own_flags_do_not_run_the_task(arguments: list[str]) -> None:
     assert seen == []
 
 
-def test_an_unknown_flag_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_app(["--nope"], lambda config: None) == 2
-    assert "--nope" in capsys.readouterr().err
+@pytest.mark.parametrize(("typed", "near"), [("--multrun", "--multirun"), ("--cnfig-dir=a", "--config-dir")])
+def test_an_unknown_flag_is_told_with_the_nearest(typed: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app([typed, "seed=1"], lambda config: None) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["lit-optim: ConfigError", f"{typed.partition('=')[0]}: no such flag"]
+    assert any(line.startswith(f"    nearest: {near}") for line in lines)
+
+
+@pytest.mark.parametrize("verb", ["plan", "lr-find"])
+def test_a_verbs_own_flags_are_among_the_nearest(verb: str, lit_optim_: Any) -> None:
+    ended = lit_optim_(verb, "--plt", "a.png")
+    assert ended.code == 1
+    assert "--plt: no such flag" in ended.err
+    assert "    nearest: --plot" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [("hydra.job.chdr=true", "chdir"), ("hydra.jb.chdir=true", "job"), ("hydra.swep.dir=a", "sweep, sweeper")],
+)
+def test_an_unknown_key_of_hydras_own_is_told_with_the_nearest(
+    typed: str, near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_app([typed], lambda config: None) == 1
+    err = capsys.readouterr().err
+    assert f"    nearest: {near}" in err
+    assert err.endswith("    fix:     correct the name\n")

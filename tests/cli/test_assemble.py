@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from lit_optim.cli.assemble import trainer_of
+from lit_optim.cli.assemble import _are_devices, trainer_of
 from lit_optim.errors import ConfigError
 
 QUIET = {"_target_": "lightning.pytorch.Trainer", "accelerator": "cpu", "enable_model_summary": False}
@@ -41,3 +41,8 @@ def test_what_is_no_time_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.timeout") as refusal:
         trainer_of(OmegaConf.create({"trainer": {**QUIET, "timeout": wrong}}), [], [])
     assert refusal.value.mistakes[0].allowed == ("a number of seconds above 0",)
+
+
+@pytest.mark.parametrize("devices", [1, -1, "2", "-1", "auto", "0,", "0,1", "0, 2, 3", [0], [1, 3]])
+def test_what_a_trainer_takes_for_devices_is_taken(devices: Any) -> None:
+    assert _are_devices(devices)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import platform
 import re
 import shlex
 import subprocess
@@ -139,6 +140,15 @@ def test_what_is_damaged_is_a_warning_and_the_rest_is_compared(sweep: Path, lit_
     assert "Traceback" not in ended.err
 
 
+def test_a_run_that_was_killed_is_told_everywhere(lit_optim_: Any) -> None:
+    make_run(Path("runs/cut"), status="running", host=platform.node())
+    ended = lit_optim_("compare", "runs", "--csv", "a.csv", "--json", "a.json")
+    assert ended.code == 0
+    assert ended.out.splitlines()[2].endswith("killed")
+    assert ",killed," in Path("a.csv").read_text()
+    assert json.loads(Path("a.json").read_text())["rows"][0]["status"] == "killed"
+
+
 def test_many_warnings_are_counted(lit_optim_: Any) -> None:
     for number in range(25):
         Path(f"runs/{number}/.hydra").mkdir(parents=True)
@@ -197,6 +207,13 @@ def test_a_bad_file_is_refused_before_any_run_is_read(
         "--plot",
         "--csv",
     ]
+
+
+def test_what_stands_behind_an_unknown_flag_is_none(sweep: Path, lit_optim_: Any) -> None:
+    ended = lit_optim_("compare", "runs", "--metrc", "val/acc")
+    assert ended.code == 1
+    assert ended.err.count("no such flag") == 1
+    assert "    nearest: --metric" in ended.err
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "metrics.csv", "trackers.json", "plan.json", ".hydra/config.yaml"])

@@ -182,6 +182,31 @@ def test_an_interrupt_ends_the_sweep_with_a_table_of_what_is_there(
     assert "again      lit-optim train " in ended.out.splitlines()[-1]
 
 
+@pytest.mark.parametrize(("ends", "code"), [("KeyboardInterrupt", 130), ("Terminated", 143)])
+def test_a_sweep_that_is_cut_short_tells_of_its_one_result(
+    ends: str, code: int, lit_optim_: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "ending.py").write_text(
+        textwrap.dedent(
+            f"""
+            from lightning.pytorch import Callback
+            from lit_optim.cli.ranks import Terminated
+
+            class Ends(Callback):
+                def __init__(self, seed):
+                    if seed == 2:
+                        raise {ends}
+            """
+        )
+    )
+    ending = ("callbacks=none", "+callbacks.ends._target_=ending.Ends", "+callbacks.ends.seed='${seed}'", "logger=none")
+    ended = lit_optim_("train", *TINY, *ending, "-m", "seed=1,2,3")
+    assert ended.code == code, ended.err
+    assert [*jobs(tmp_path)] == ["0"]
+    assert ended.out.splitlines()[-1].startswith("again      lit-optim train data=digits ")
+    assert ended.out.splitlines()[-1].endswith(" seed=1")
+
+
 def test_a_result_that_is_no_number_is_a_failure(lit_optim_: Any, tmp_path: Path) -> None:
     arguments = ("optimizer=sgd", "schedule=none", "optimized_metric=val/loss", "callbacks=none", "logger=none")
     ended = lit_optim_("train", *TINY, *arguments, "-m", "optimizer.lr=0.1,1e30")

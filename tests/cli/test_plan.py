@@ -191,6 +191,21 @@ def test_all_mistakes_of_a_recipe_and_of_its_surroundings_are_told_in_one_run(li
     assert "schedule.lr.warmup" in told  # which nobody can measure while the run has no length
 
 
+def test_a_misspelt_objective_is_refused_before_training(lit_optim_: Any, tmp_path: Path) -> None:
+    for verb in ("plan", "train"):
+        ended = lit_optim_(verb, "data=digits", "optimized_metric=val/accc")
+        assert ended.code == 1
+        assert ended.err.splitlines() == [
+            "lit-optim: ConfigError",
+            "optimized_metric: the run has no such metric",
+            "    given:   val/accc",
+            "    allowed: val/loss, val/acc, test/loss, test/acc",
+            "    nearest: val/acc",
+            "    fix:     name a metric of the run, or set it to null",
+        ]
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_a_monitor_that_is_never_logged_is_refused_before_training(lit_optim_: Any, tmp_path: Path) -> None:
     for verb in ("plan", "train"):
         ended = lit_optim_(verb, "data=digits", "callbacks.checkpoint.monitor=val/accuracy")

@@ -169,6 +169,7 @@ def test_a_rank_that_fails_ends_the_run_which_can_be_resumed(
     assert ended.code == 1
     assert ended.err.count(said) == 1
     assert ended.err.count("lit-optim: RunError") == 1
+    assert "; then lit-optim resume cut goes on from its last checkpoint\n" in ended.err
     assert metrics(tmp_path / "cut")["status"] == "crashed"
     assert said in metrics(tmp_path / "cut")["error"]
     assert not any(map(is_alive, of_ranks(tmp_path)))
@@ -288,6 +289,15 @@ def test_the_cause_is_told_and_not_what_follows_from_it(
     error = failure(Outcome(codes, killed, False), reports, 2.0)
     assert str(error).partition("trainer.timeout: ")[2].startswith(said) or str(error).startswith(said)
     assert isinstance(error, PlanError) == (said == "")
+
+
+def test_the_way_on_names_the_folder(tmp_path: Path) -> None:
+    outcome = Outcome([1, -9], [], False)
+    for begun, remedy in (
+        (None, "mend the cause"),
+        (tmp_path / "my run", "mend the cause; then lit-optim resume 'my run' goes on from its last checkpoint"),
+    ):
+        assert failure(outcome, {}, 2.0, begun).mistakes[0].remedy == remedy
 
 
 def test_one_task_of_slurm_fills_its_devices_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,12 +72,19 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # overrides, wh
     "batch size of no learning rate": (("lr_batch_size=0",), ("lr_batch_size:", "at least 1")),
     "misspelt scaling": (("lr_batch_size=8", "lr_batch_scaling=sqr"), ("lr_batch_scaling:", "nearest: sqrt")),
     "scaling by nothing": (("lr_batch_scaling=sqrt",), ("lr_batch_scaling:", "lr_batch_size=256")),
+    "devices in words": (
+        ("trainer.devices=abc",),
+        ("trainer.devices: this is no number of devices\n    given:   'abc'\n    allowed: a number above 0",),
+    ),
+    "devices, nearly auto": (("trainer.devices=atuo",), ("trainer.devices: ", "nearest: auto")),
+    "no device": (("trainer.devices=0",), ("trainer.devices: ", "given:   0")),
+    "no device in a list": (("trainer.devices=[]",), ("trainer.devices: ", "given:   []")),
     "no such strategy": (("trainer.strategy=nope",), ("trainer:", "nope")),
 }
 OF_A_PLAN = (
     "unknown group", "unknown choice", "unknown key of a rule", "unquoted glob", "negative lr", "batch size 0",
     "no epoch", "other in_dim", "rule that matches nothing", "no such data root",
-    "optimizer os.system", "strategy os.system",
+    "optimizer os.system", "strategy os.system", "devices in words",
 )  # fmt: skip
 
 

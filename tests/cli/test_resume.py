@@ -116,6 +116,7 @@ def run(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project / "run"
 
 
+@pytest.mark.filterwarnings("error:Checkpoint directory")
 def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_optim_: Any) -> None:
     ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "rules.head.lr=0.02")
     assert ended.code == 0
@@ -194,6 +195,24 @@ def test_what_is_wrong_is_told_and_the_folder_stays_as_it_was(
     assert told in ended.err
     assert "Traceback" not in ended.err
     assert contents(run) == before
+
+
+@pytest.mark.parametrize("whole", [(), ("config.yaml",), ("config.yaml", "hydra.yaml")])
+def test_a_run_that_was_killed_before_its_settings_were_whole_is_started_anew(
+    whole: tuple[str, ...], lit_optim_: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "cut" / ".hydra").mkdir(parents=True)
+    for name in whole:
+        (tmp_path / "cut" / ".hydra" / name).write_text("name: a\n")
+    ended = lit_optim_("resume", "cut")
+    assert ended.code == 1
+    lacking = " and ".join(name for name in ("config.yaml", "hydra.yaml", "overrides.yaml") if name not in whole)
+    assert ended.err.splitlines() == [
+        "lit-optim: RunError",
+        f"FOLDER: nothing can go on from here: .hydra/ lacks {lacking}",
+        f"    given:   {tmp_path / 'cut'}",
+        "    fix:     restore them; if the run was killed before it had them, start it anew with its command",
+    ]
 
 
 @pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])

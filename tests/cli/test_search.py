@@ -194,6 +194,7 @@ def test_a_direction_that_is_said_is_taken_where_nothing_else_tells(lit_optim_: 
         (("hydra/sweeper=grid_sgd",), ("optimizer.momentum: torch.optim.AdamW has no",)),
         (("hydra/sweeper=tpe_adamw", "optimizer=momentum"), ("optimizer.betas: torch.optim.SGD has no",)),
         (("optimizer.momentun=0.8,0.9", "optimizer=sgd"), ("optimizer.momentun=0.8,0.9", "nearest: momentum")),
+        (("hydra/sweeper=tpe_adamw", "hydra.sweeper.n_trails=5"), ("hydra.sweeper.n_trails: ", "nearest: n_trials")),
         ((LR,), ("optimizer.lr: this sweeper tries every value", "hydra/sweeper=tpe")),
         (("hydra/sweeper=tpe",), ("hydra.sweeper.params: nothing has a range", "hydra/sweeper=tpe_sgd")),
         (("hydra/sweeper=tpe", "optimizer.lr=0.1"), ("hydra.sweeper.params: nothing has a range",)),

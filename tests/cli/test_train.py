@@ -301,10 +301,26 @@ def test_own_module_data_and_lightning_module(lit_optim_: Any, tmp_path: Path) -
     assert shapes == {"net.layer.0.weight": [4, 5], "net.layer.0.bias": [4], "net.layer.2.weight": [2, 4],
                       "net.layer.2.bias": [2]}  # fmt: skip
 
-    lit = ("~model", "+model._target_=mine_all.Lit", "callbacks.checkpoint.monitor=val/mine")
+    lit = (
+        "~model",
+        "+model._target_=mine_all.Lit",
+        "callbacks.checkpoint.monitor=val/mine",
+        "optimized_metric=val/mine",
+    )
     ended = lit_optim_("train", *data, *lit, "hydra.run.dir=lit")
     assert ended.code == 0, ended.err
     assert metrics_of(tmp_path / "lit")["final"] == {"val/mine": 0.5, "test/mine": 0.25}
+    assert "optimized_metric" not in ended.err
+    ended = lit_optim_("train", *data, *lit[:2], "optimized_metric=val/min", "callbacks=none", "hydra.run.dir=odd")
+    assert ended.code == 0, ended.err
+    assert ended.err.splitlines()[-6:] == [
+        "lit-optim: warning",
+        "optimized_metric: the run has no such metric",
+        "    given:   val/min",
+        "    allowed: val/mine, test/mine",
+        "    nearest: val/mine",
+        "    fix:     name a metric of the run, or set it to null",
+    ]
 
 
 def test_own_schedule(lit_optim_: Any, tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_best_and_last_of_what_only_curves_hold_come_from_the_curves() -> None:
     assert names(found) == [["a"], ["b"], ["c"], ["d"]]
     assert (math.isnan(found.rows[2].best.mean), found.rows[3].best.n) == (True, 0)
     assert len(ticked) == 4
-    assert compared(metric="grad_norm/default").rows[0].best.mean == 5.0
+    assert compared(metric="grad_norm/default", mode="max").rows[0].best.mean == 5.0
 
 
 def test_damage_in_these_curves_is_told_but_not_of_a_run_that_is_still_writing() -> None:

@@ -23,8 +23,9 @@ def monitor(tag: str, mode: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("tag", "down"),
-    [("val/loss", True), ("loss", True), ("val/Loss", True), ("test/error", True), ("val/acc", False), ("f1", False)],
-)
+    [("val/loss", True), ("loss", True), ("val/Loss", True), ("test/error", True), ("val/acc", False), ("f1", False),
+     ("grad_norm/default", True), ("total/update_norm", True), ("dead_relu/net.1", True), ("lr/grad_norms", False)],
+)  # fmt: skip
 def test_a_name_says_whether_less_is_better(tag: str, down: bool) -> None:
     assert falls(tag) == down
 
@@ -58,6 +59,14 @@ def test_the_mode_is_the_checkpoints_or_the_names(tag: str, config: dict[str, st
     assert metric_of([run(tag, **config)], tag) == Metric(tag, mode)
     for asked in ("min", "max"):
         assert metric_of([run(tag, **config)], tag, asked) == Metric(tag, asked)
+
+
+@pytest.mark.parametrize(("tag", "is_guess"), [("val/acc", False), ("grad_norm/default", False), ("val/mae", True)])
+def test_a_mode_that_nothing_says_is_a_guess(tag: str, is_guess: bool) -> None:
+    for mode, guessed in ((None, is_guess), ("min", False)):
+        metric = metric_of([run(tag)], tag, mode)
+        assert metric is not None
+        assert metric.is_guess == guessed
 
 
 def test_the_monitor_of_the_metric_itself_goes_before_that_of_another_stage() -> None:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from runfolders import make_run, plan_of
+from runfolders import make_run, plan_of, write_metrics
 
+from lit_optim.runs import reading
 from lit_optim.runs.reading import Unreadable, config_folder_of, overrides_of, read_run
 from lit_optim.runs.reading import plan_of as plan_in
 
@@ -37,6 +41,27 @@ def test_a_run_says_what_it_was_and_what_came_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["running", "crashed", "finished", "refused"])
 def test_the_status_is_the_one_that_it_said_last(tmp_path: Path, status: str) -> None:
     assert read_run(make_run(tmp_path / "run", status=status)).status == status
+
+
+def test_a_run_that_says_it_runs_and_that_no_process_holds_was_killed(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", status="running", host=platform.node())
+    held = os.open(folder / ".hydra", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert (read_run(folder).status, read_run(folder).may_be_cut_off) == ("running", True)
+    os.close(held)
+    assert (read_run(folder).status, read_run(folder).may_be_cut_off) == ("killed", True)
+    assert read_run(make_run(tmp_path / "far", status="running", host=f"not-{platform.node()}")).status == "running"
+    assert read_run(make_run(tmp_path / "done", host=platform.node())).status == "finished"
+
+
+def test_a_run_that_ends_between_two_looks_was_not_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(tmp_path / "run", status="running", host=platform.node())
+
+    def ends(*_: object) -> None:
+        write_metrics(folder, "finished", {"val/acc": [0.5]}, host=platform.node())
+
+    monkeypatch.setattr(reading.fcntl, "flock", ends)
+    assert read_run(folder).status == "finished"
 
 
 def test_what_kept_a_run_from_its_end_is_there_as_it_said_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -175,6 +176,7 @@ class RunFiles(Callback):
         if not trainer.is_global_zero:
             return
         self._write_metrics("finished", trainer)
+        self.folder.release()  # not before: what says that it runs, and is free, has been killed
         best = {f"{BEST}{tag}": best["value"] for tag, best in self._best.items()}
         for tracker in _trackers(trainer):
             tracker.log_end(self.final | best)
@@ -199,6 +201,7 @@ class RunFiles(Callback):
                 "steps": trainer.global_step,
                 "epochs": self._epochs,
                 "tested": self._tested,
+                "host": platform.node(),  # whose locks tell whether it still runs
                 "seconds": round(time.monotonic() - self._began, 3),
                 **({"skipped": skipped} if (skipped := skipped_steps(trainer)) else {}),
                 **({"continued": self._continued} if self._continued else {}),

@@ -21,6 +21,7 @@ from lit_optim.integration.callbacks import Recorder, RunFiles
 from lit_optim.integration.run_folder import RunFolder
 from lit_optim.integration.tensorboard import RunLogger
 from lit_optim.models import MLP
+from lit_optim.runs.reading import read_run
 
 EPOCHS, BATCHES = 2, 3
 DRAWS = torch.Generator().manual_seed(0)
@@ -120,7 +121,7 @@ def test_the_picture_is_a_png(finished: Run) -> None:
 
 def test_metrics_of_a_finished_run(finished: Run) -> None:
     metrics = finished.metrics
-    assert set(metrics) == {"status", "final", "best", "steps", "epochs", "tested", "seconds"}
+    assert set(metrics) == {"status", "final", "best", "steps", "epochs", "tested", "host", "seconds"}
     assert metrics["status"] == "finished"
     assert set(metrics["final"]) == {"val/loss", "val/acc", "test/loss", "test/acc"} == set(metrics["best"])
     assert (metrics["steps"], metrics["epochs"]) == (EPOCHS * BATCHES, EPOCHS)
@@ -201,6 +202,20 @@ def test_steps_that_were_not_taken_are_counted(due: int, taken: int, told: int |
 
     RunFiles(RunFolder(tmp_path), {}, {})._write_metrics("running", Stub())  # type: ignore[arg-type]
     assert json.loads((tmp_path / "metrics.json").read_text()).get("skipped") == told
+
+
+def test_whoever_looks_sees_it_run_until_it_has_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, logger=False).fit()
+    write, seen = RunFolder.write_metrics, []
+
+    def watched(folder: RunFolder, metrics: Any) -> None:
+        seen.append(read_run(tmp_path).status)
+        write(folder, metrics)
+        seen.append(read_run(tmp_path).status)
+
+    monkeypatch.setattr(RunFolder, "write_metrics", watched)
+    run.test()
+    assert seen == ["running", "finished"]
 
 
 def test_a_running_run_says_so_and_how_far_it_is(tmp_path: Path) -> None:
