@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from lit_optim.cli.prefixed import Relay
 from lit_optim.cli.rank_folder import Assignment, RankFolder, Report
 from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.supervision import Outcome, supervise
@@ -115,16 +116,20 @@ class Ranks:
             sys.stdout.flush()
             sys.stderr.flush()
             processes: list[Popen[bytes]] = []
+            relay = Relay()
             try:
                 command = [sys.executable, "-m", "lit_optim.cli.rank", path]
                 for rank in range(self.count):
                     own = {**os.environ, **self._environment, "LOCAL_RANK": str(rank)}
-                    processes.append(Popen(command, env=own, stdin=DEVNULL, process_group=0))
+                    with relay.streams() as streams:
+                        own |= {"PYTHONUNBUFFERED": "1"} if streams else {}  # or lines would come late, and be lost
+                        processes.append(Popen(command, env=own, stdin=DEVNULL, process_group=0, **streams))
                 outcome = supervise(processes, self.patience, lambda: lockstep.asked, lockstep.settle)
             finally:
                 shared.close()
                 folder.writers |= {one.pid for one in processes}
                 _note_crash(folder, before, "it was ended")
+                relay.finish()
             if outcome.terminated:
                 raise Terminated
             if outcome.failed:
