@@ -66,11 +66,12 @@ class Ranks:
         """Those of a config; None for a run in this process, or one whose processes something else starts.
 
         Raises:
-            ConfigError: A sweep that something else has started several times, or processes that are forked.
+            ConfigError: A sweep that something else has started several times, processes that are forked, or what all
+                of them would refuse of ``trainer.compile``.
         """
         from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 
-        from lit_optim.cli.assemble import timeout_of, trainer_of
+        from lit_optim.cli.assemble import check_compile, timeout_of, trainer_of
 
         if os.environ.get("SLURM_NTASKS") == "1" and OmegaConf.select(config, "trainer.devices") != 1:
             # one task, as submitit asks for, which is to fill its devices itself: Lightning's word for that
@@ -85,6 +86,7 @@ class Ranks:
         if not isinstance(launcher, _SubprocessScriptLauncher):
             return None
         if not launcher.cluster_environment.creates_processes_externally:
+            check_compile(config)  # or each rank would refuse it, seconds later
             timeout = timeout_of(config)
             patience = _FOREVER if timeout is None else timeout.total_seconds()
             return cls(trainer, launcher.cluster_environment, patience)

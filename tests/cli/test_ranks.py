@@ -17,6 +17,7 @@ from forked import Forked, Server
 from nested import identical
 from omegaconf import OmegaConf
 
+from lit_optim.cli import ranks
 from lit_optim.cli.rank_folder import Report
 from lit_optim.cli.ranks import Ranks, failure
 from lit_optim.cli.supervision import Outcome
@@ -253,6 +254,26 @@ def test_ranks_that_differ_are_stopped(data: str, said: str, process: Any, tmp_p
     assert ended.err.count("lit-optim: ") == 1
     assert "Traceback" not in ended.err
     assert {path.name for path in tmp_path.iterdir()} <= {"faults.py", "__pycache__"}
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("{mode: nonsense}", "trainer.compile: torch.compile refuses this: Unrecognized mode=nonsense"),
+        ("{backend: nope}", "trainer.compile: torch.compile refuses this: Invalid backend: 'nope'"),
+        ("{mod: default}", "trainer.compile.mod: torch.compile has no such argument here"),
+        ("maybe", "trainer.compile: true, false or a mapping is needed"),
+    ],
+)
+def test_what_no_rank_could_compile_is_refused_before_there_is_one(
+    how: str, told: str, lit_optim_: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ranks, "Popen", None)
+    ended = lit_optim_(*TWO, f"trainer.compile={how}")
+    assert ended.code == 1
+    assert ended.err.count(told) == ended.err.count("lit-optim: ") == 1
+    assert "Traceback" not in ended.err
+    assert {path.name for path in tmp_path.iterdir()} == {"faults.py"}
 
 
 # --- failures --------------------------------------------------------------------------------------------------------
