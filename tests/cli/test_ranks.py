@@ -197,7 +197,7 @@ def test_side_by_side_each_line_of_a_rank_has_the_mark_of_its_job(process: Any, 
     (tmp_path / "talking.py").write_text(TALKING)
     ended = process(
         *TWO, "-m", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=1",
-        "+callbacks.talks._target_=talking.Talks",
+        "+callbacks.talks._target_=talking.Talks", timeout=300,  # six processes with imports of their own
     )  # fmt: skip
     assert ended.code == 1
     runs = [sweep_of(tmp_path) / name for name in "01"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -165,11 +165,15 @@ def test_the_same_seed_tries_the_same_and_a_stored_study_goes_on(lit_optim_: Any
 def at_once(forked: Server, folder: Path, arguments: Sequence[tuple[str, ...]], *more: str) -> None:
     """Run commands side by side, which all have to succeed."""
     started = []
-    for number, own in enumerate(arguments):
-        with (folder / f"printed.{number}").open("w") as stream:
-            command = (*own, *more)
-            started.append(forked.start(*command, cwd=folder, stdout=stream.fileno(), stderr=stream.fileno()))
-    codes = [one.wait(120) for one in started]
+    try:
+        for number, own in enumerate(arguments):
+            with (folder / f"printed.{number}").open("w") as stream:
+                command = (*own, *more)
+                started.append(forked.start(*command, cwd=folder, stdout=stream.fileno(), stderr=stream.fileno()))
+        codes = [one.wait(120) for one in started]
+    finally:
+        for one in started:
+            one.send_signal(signal.SIGKILL)
     assert codes == [0] * len(codes), [path.read_text() for path in sorted(folder.glob("printed.*"))]
 
 
@@ -215,16 +219,25 @@ def test_a_trial_of_two_ranks_is_one(forked: Server, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_tables_are_made_by_whoever_comes_first(forked: Server, tmp_path: Path) -> None:
     """Of Optuna's own attempts that begin in the same moment, more fail than not."""
-    code = f"""
-import optuna, time
+    code = """
+import os, time
+from pathlib import Path
 from omegaconf import OmegaConf
 from lit_optim.cli.search import _check_study
-for number in range(3):
-    time.sleep(max(0, {time.time() + 4} + number - time.time()))
-    _check_study(OmegaConf.create({{"storage": f"sqlite:///{{number}}.db", "study_name": "mine"}}), "maximize")
+
+def check(name):
+    _check_study(OmegaConf.create({"storage": f"sqlite:///{name}.db", "study_name": "mine"}), "maximize")
+
+check(f"own.{os.getpid()}")  # which imports what it takes
+for number in range(4):
+    Path(f"ready.{number}.{os.getpid()}").touch()
+    bound = time.monotonic() + 20
+    while len([*Path().glob(f"ready.{number}.*")]) < 3 and time.monotonic() < bound:
+        time.sleep(0.001)
+    check(number)
 """
     at_once(forked, tmp_path, [("-c", code)] * 3)
-    for number in range(3):
+    for number in range(4):
         assert optuna.create_study(storage=f"sqlite:///{tmp_path}/{number}.db").trials == []
 
 
