@@ -24,7 +24,7 @@ from lit_optim.cli.whole_numbers import whole_number_mistakes
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RecipeError, nearest
 from lit_optim.hyperparameters import is_number
 from lit_optim.integration.classifier import LitClassifier
-from lit_optim.integration.compiled import compile_networks
+from lit_optim.integration.compiled import compile_arguments, compile_networks
 from lit_optim.integration.module import attach
 from lit_optim.integration.timeouts import named_strategy, takes_timeout
 from lit_optim.lr_scaling import SIZE, WAY
@@ -34,6 +34,7 @@ from lit_optim.targets import callee_of, instantiate, parameters_of
 
 __all__ = [
     "callbacks_of",
+    "check_compile",
     "check_monitors",
     "check_top",
     "data_of",
@@ -136,7 +137,7 @@ def module_of(config: DictConfig, data: LightningDataModule, recipe: Recipe) -> 
         raise ConfigError(*mistakes)
     model = _instantiate_own(node, nn.Module, "model")
     module = attach(model, recipe) if isinstance(model, LightningModule) else LitClassifier(model, recipe)
-    compile_networks(module, _node(config, "trainer").get("compile"), "trainer.compile")
+    compile_networks(module, *_compile_of(config))
     return module
 
 
@@ -204,6 +205,15 @@ def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Seque
         more["strategy"] = named_strategy("ddp", timeout)  # which is what several devices come to
         trainer = instantiate(node, (Trainer,), "trainer", _INSIDE_TRAINER, **more)
     return trainer
+
+
+def check_compile(config: DictConfig) -> None:
+    """Refuse what `module_of` would refuse of ``trainer.compile``."""
+    compile_arguments(*_compile_of(config))
+
+
+def _compile_of(config: DictConfig) -> tuple[object, str]:
+    return _node(config, "trainer").get("compile"), "trainer.compile"
 
 
 def _are_devices(value: object) -> bool:

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lit_optim.cli.last_words import is_late
+from lit_optim.cli.prefixed import Relay
 from lit_optim.cli.rank_folder import Assignment, RankFolder, Report
 from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import shown
@@ -66,11 +67,12 @@ class Ranks:
         """Those of a config; None for a run in this process, or one whose processes something else starts.
 
         Raises:
-            ConfigError: A sweep that something else has started several times, or processes that are forked.
+            ConfigError: A sweep that something else has started several times, processes that are forked, or what all
+                of them would refuse of ``trainer.compile``.
         """
         from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 
-        from lit_optim.cli.assemble import timeout_of, trainer_of
+        from lit_optim.cli.assemble import check_compile, timeout_of, trainer_of
 
         if os.environ.get("SLURM_NTASKS") == "1" and OmegaConf.select(config, "trainer.devices") != 1:
             # one task, as submitit asks for, which is to fill its devices itself: Lightning's word for that
@@ -85,6 +87,7 @@ class Ranks:
         if not isinstance(launcher, _SubprocessScriptLauncher):
             return None
         if not launcher.cluster_environment.creates_processes_externally:
+            check_compile(config)  # or each rank would refuse it, seconds later
             timeout = timeout_of(config)
             patience = _FOREVER if timeout is None else timeout.total_seconds()
             return cls(trainer, launcher.cluster_environment, patience)
@@ -116,16 +119,20 @@ class Ranks:
             sys.stdout.flush()
             sys.stderr.flush()
             processes: list[Popen[bytes]] = []
+            relay = Relay()
             try:
                 command = [sys.executable, "-m", "lit_optim.cli.rank", path]
                 for rank in range(self.count):
                     own = {**os.environ, **self._environment, "LOCAL_RANK": str(rank)}
-                    processes.append(Popen(command, env=own, stdin=DEVNULL, process_group=0))
+                    with relay.streams() as streams:
+                        own |= {"PYTHONUNBUFFERED": "1"} if streams else {}  # or lines would come late, and be lost
+                        processes.append(Popen(command, env=own, stdin=DEVNULL, process_group=0, **streams))
                 outcome = supervise(processes, self.patience, lambda: lockstep.asked, lockstep.settle)
             finally:
                 shared.close()
                 folder.writers |= {one.pid for one in processes}
                 _note_crash(folder, before, "it was ended")
+                relay.finish()
             if outcome.terminated:
                 raise Terminated
             if outcome.failed:

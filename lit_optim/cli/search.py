@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -18,6 +18,8 @@ from lit_optim.runs.metric import Mode, known_mode
 from lit_optim.runs.settings import flat
 
 if TYPE_CHECKING:
+    from optuna import Study
+
     from lit_optim.traits import Traits
 
 __all__ = ["all_failed", "prepare"]
@@ -36,8 +38,8 @@ def prepare(config: DictConfig) -> Mode | None:
     """Check what is swept, and complete the settings of a search (the Optuna sweeper).
 
     Keys of ``hydra.sweeper.params`` become what the same keys on the command line are to Hydra, so that one of them set
-    there replaces the range. A ``direction`` of null becomes that of ``optimized_metric``, and the seed of a sampler
-    moves on by the trials that a stored study has already, which it would otherwise draw again.
+    there replaces the range. A ``direction`` of null becomes that of ``optimized_metric``, and a sampler with a seed
+    draws by the numbers of the trials, or sweeps that share a study would all draw the same.
 
     Args:
         config: As the sweep starts with it, Hydra's settings included; these are changed in place.
@@ -62,11 +64,13 @@ def prepare(config: DictConfig) -> Mode | None:
     mistakes += [*wrong, *_counts(sweeper), *_space(sweeper, swept)]
     _raise(mistakes)
     _calm()
-    done = _trials_before(sweeper, direction)
+    _check_study(sweeper, direction)
     with read_write(config), open_dict(config):
         sweeper.direction = direction
-        if done and sweeper.sampler.get("seed") is not None:
-            sweeper.sampler.seed += done
+        if sweeper.sampler.get("seed") is not None:
+            plain: Any = OmegaConf.to_container(sweeper)  # the sampler's own schema has no room for another class
+            plain["sampler"] |= {"_target_": "lit_optim.cli.draws.ByTrial", "sampler": sweeper.sampler._target_}
+            config.hydra.sweeper = plain
     return _DIRECTIONS[direction]
 
 
@@ -158,6 +162,12 @@ def _counts(sweeper: DictConfig) -> Iterator[Mistake]:
                 f"hydra.sweeper.{name}", f"this many {what} make no search", str(sweeper[name]), ("1 or more",),
                 remedy=f"for example hydra.sweeper.{name}=2",
             )  # fmt: skip
+    seed = sweeper.sampler.get("seed")
+    if seed is not None and seed < 0:
+        yield Mistake(
+            "hydra.sweeper.sampler.seed", "this can't seed a sampler", str(seed), ("0 or more", "null"),
+            remedy="for example hydra.sweeper.sampler.seed=1",
+        )  # fmt: skip
 
 
 def _space(sweeper: DictConfig, swept: _Swept) -> Iterator[Mistake]:
@@ -172,30 +182,40 @@ def _space(sweeper: DictConfig, swept: _Swept) -> Iterator[Mistake]:
             yield Mistake(key, problem, _said(swept[key]), remedy=remedy)
 
 
-def _trials_before(sweeper: DictConfig, direction: str) -> int:
-    """How many trials the stored study has that the search goes on with.
+def _check_study(sweeper: DictConfig, direction: str) -> None:
+    """Look for the stored study that the search is to go on with; the storage gets its tables.
 
     Raises:
         ConfigError: The storage can't be used, or the study goes the other way.
     """
     if not isinstance(sweeper.storage, str):
-        return 0
-    import optuna
-
+        return
     try:
-        study = optuna.load_study(study_name=sweeper.study_name or "", storage=sweeper.storage)
+        study = _study(sweeper)
     except KeyError:  # there is none yet
-        return 0
+        return
     except Exception as error:  # whatever a database may raise
         problem = f"the storage can't be used: {' '.join(str(error).split('(Background')[0].split())}"
         remedy = "for a file in this folder: hydra.sweeper.storage=sqlite:///sweep.db"
         raise ConfigError(Mistake("hydra.sweeper.storage", problem, sweeper.storage, remedy=remedy)) from error
     before = study.direction.name.lower()
-    if before != direction:
+    if before not in (direction, "not_set"):  # which a sweep that starts at the same time is about to set
         remedy = "name another study, or the same metric"
         problem = f"this study is to {before} its metric, and the search to {direction} it"
         raise ConfigError(Mistake("hydra.sweeper.study_name", problem, sweeper.study_name, remedy=remedy))
-    return len(study.trials)
+
+
+def _study(sweeper: DictConfig) -> Study:
+    import optuna
+    from sqlalchemy.exc import DBAPIError, IntegrityError
+
+    while True:
+        try:
+            return optuna.load_study(study_name=sweeper.study_name or "", storage=sweeper.storage)
+        except DBAPIError as error:
+            # sweeps that start at the same time make the same tables; whenever another is faster, there is one more
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
 
 
 def _calm() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakSet
 
@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from lit_optim.errors import ConfigError, Mistake, nearest
 
-__all__ = ["accept_compiled", "compile_networks"]
+__all__ = ["accept_compiled", "compile_arguments", "compile_networks"]
 
 _KINDS: dict[str, tuple[type, ...]] = {  # of the arguments of torch.compile that a config may say
     "mode": (str,),
@@ -33,14 +33,30 @@ def compile_networks(module: nn.Module, how: object, key: str) -> None:
 
     Args:
         module: Holds the networks as its attributes.
-        how: True or False, or a mapping with ``mode``, ``dynamic``, ``fullgraph`` or ``backend`` for ``torch.compile``.
+        how: As for `compile_arguments`.
+        key: The config key that says so.
+
+    Raises:
+        ConfigError: Of `compile_arguments`.
+    """
+    arguments = compile_arguments(how, key)
+    if arguments is not None:
+        for network in _networks(module):
+            network.compile(**arguments)
+
+
+def compile_arguments(how: object, key: str) -> Mapping[str, Any] | None:
+    """What a config says to ``torch.compile``, once that takes it; None where nothing is to be compiled.
+
+    Args:
+        how: True or False, or a mapping with ``mode``, ``dynamic``, ``fullgraph`` or ``backend``.
         key: The config key that says so.
 
     Raises:
         ConfigError: Another value; or there is no C++ compiler, which torch's own backend can't do without.
     """
     if how is None or how is False:
-        return
+        return None
     arguments = {} if how is True else how
     if not isinstance(arguments, Mapping):
         remedy = f"for example {key}=true, or '{key}={{mode: max-autotune}}'"
@@ -52,15 +68,20 @@ def compile_networks(module: nn.Module, how: object, key: str) -> None:
         raise ConfigError(*mistakes)
     from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
+    try:
+        nn.Identity().compile(**arguments)  # which does nothing before its first call
+    except (RuntimeError, TorchDynamoException) as error:  # of a mode or backend that it doesn't know
+        problem = f"torch.compile refuses this: {str(error).splitlines()[0]}"
+        raise ConfigError(Mistake(key, problem, repr(how), remedy="correct the value")) from error
+    return arguments
+
+
+def _networks(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         if isinstance(child, _LISTS):
-            compile_networks(child, how, key)
+            yield from _networks(child)
         elif not isinstance(child, Metric):
-            try:
-                child.compile(**arguments)
-            except (RuntimeError, TorchDynamoException) as error:  # of a mode or backend that it doesn't know
-                problem = f"torch.compile refuses this: {str(error).splitlines()[0]}"
-                raise ConfigError(Mistake(key, problem, repr(how), remedy="correct the value")) from error
+            yield child
 
 
 def _argument_mistakes(arguments: Mapping[Any, Any], key: str) -> list[Mistake]:

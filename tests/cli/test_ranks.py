@@ -18,6 +18,7 @@ from forked import Forked, Server
 from nested import identical
 from omegaconf import OmegaConf
 
+from lit_optim.cli import ranks
 from lit_optim.cli.rank_folder import Report
 from lit_optim.cli.ranks import Ranks, failure
 from lit_optim.cli.supervision import Outcome
@@ -104,6 +105,51 @@ def test_a_rank_that_is_killed_ends_its_job_and_the_sweep_goes_on(process: Any, 
     assert not any(map(is_alive, of_ranks(tmp_path)))
 
 
+TALKING = """
+import os, signal, sys
+from lightning.pytorch import Callback
+
+class Talks(Callback):
+    def on_train_batch_start(self, trainer, module, batch, number):
+        job, rank = trainer.checkpoint_callback.dirpath.split("/")[-2], trainer.global_rank
+        for stream in (sys.stdout, sys.stderr):
+            for word in ("begin", job, str(rank), str(trainer.global_step), "x" * 5000):
+                stream.write(word + " ")
+                stream.flush()
+            stream.write("end\\n")
+        os.write(2, b"from below\\n")
+        if (job, rank, number) == ("1", 1, 3):
+            sys.stdout.write("the last")
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_side_by_side_each_line_of_a_rank_has_the_mark_of_its_job(process: Any, tmp_path: Path) -> None:
+    (tmp_path / "talking.py").write_text(TALKING)
+    ended = process(
+        *TWO, "-m", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=1",
+        "+callbacks.talks._target_=talking.Talks", timeout=300,  # six processes with imports of their own
+    )  # fmt: skip
+    assert ended.code == 1
+    runs = [sweep_of(tmp_path) / name for name in "01"]
+    assert [metrics(run)["status"] for run in runs] == ["finished", "crashed"]
+    for text in (ended.out, ended.err):
+        said = [line for line in text.splitlines() if "begin" in line]
+        assert {tuple(line.split()[:5]) for line in said} >= {
+            (job, "│", "begin", job, rank) for job in "01" for rank in "01"
+        }
+        for line in said:
+            words = line.split()
+            assert (words[3], words[7:]) == (words[0], ["end"])
+        steps = [line.split()[5] for line in said if line.split()[3:5] == ["0", "0"]]
+        assert steps == [str(step) for step in range(8)]
+    assert {line for line in ended.err.splitlines() if "from below" in line} == {"0 │ from below", "1 │ from below"}
+    assert "1 │ the last\n" in ended.out
+    assert "1 │ lit-optim: RunError\n1 │ rank 1 of 2: it was ended by SIGKILL" in ended.err
+    assert "0 │ result  " in ended.out
+
+
 @pytest.mark.slow
 def test_processes_that_something_else_starts_may_not_sweep(process: Any, tmp_path: Path) -> None:
     ended = process(*TWO, "-m", "seed=1,2", LOCAL_RANK="0", WORLD_SIZE="2", MASTER_PORT="1")
@@ -140,6 +186,26 @@ def test_ranks_that_differ_are_stopped(data: str, said: str, process: Any, tmp_p
     assert ended.err.count("lit-optim: ") == 1
     assert "Traceback" not in ended.err
     assert {path.name for path in tmp_path.iterdir()} <= {"faults.py", "__pycache__"}
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("{mode: nonsense}", "trainer.compile: torch.compile refuses this: Unrecognized mode=nonsense"),
+        ("{backend: nope}", "trainer.compile: torch.compile refuses this: Invalid backend: 'nope'"),
+        ("{mod: default}", "trainer.compile.mod: torch.compile has no such argument here"),
+        ("maybe", "trainer.compile: true, false or a mapping is needed"),
+    ],
+)
+def test_what_no_rank_could_compile_is_refused_before_there_is_one(
+    how: str, told: str, lit_optim_: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ranks, "Popen", None)
+    ended = lit_optim_(*TWO, f"trainer.compile={how}")
+    assert ended.code == 1
+    assert ended.err.count(told) == ended.err.count("lit-optim: ") == 1
+    assert "Traceback" not in ended.err
+    assert {path.name for path in tmp_path.iterdir()} == {"faults.py"}
 
 
 # --- failures --------------------------------------------------------------------------------------------------------

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lit_optim.conf
 import optuna
 import pytest
+from forked import Server
 from omegaconf import OmegaConf
 
 from lit_optim.cli.overrides import as_typed
@@ -146,12 +149,96 @@ def test_a_search_of_which_every_trial_fails_tells_that_alone(
 
 def test_the_same_seed_tries_the_same_and_a_stored_study_goes_on(lit_optim_: Any, tmp_path: Path) -> None:
     search = ("hydra/sweeper=tpe", LR, "hydra.sweeper.n_trials=2")
-    for name, more in (("a", ()), ("b", STORED), ("c", STORED), ("d", ("hydra.sweeper.sampler.seed=1",))):
+    whole, other = ("hydra.sweeper.n_trials=4",), ("hydra.sweeper.sampler.seed=1",)
+    for name, more in (("a", ()), ("b", STORED), ("c", STORED), ("d", other), ("e", whole)):
         assert lit_optim_("train", *BARE, f"name={name}", "-m", *search, *more).code == 0
-    a, b, c, d = ([one["optimizer.lr"] for one in overrides(tmp_path / "runs" / name)] for name in "abcd")
+    a, b, c, d, e = ([one["optimizer.lr"] for one in overrides(tmp_path / "runs" / name)] for name in "abcde")
     assert a == b
-    assert not {*c, *d} & {*a}
+    assert [*b, *c] == e
+    assert not {*d} & {*e}
     assert len(study(tmp_path).trials) == 4
+
+
+# --- one study, several sweeps at the same time ----------------------------------------------------------------------
+
+
+def at_once(forked: Server, folder: Path, arguments: Sequence[tuple[str, ...]], *more: str) -> None:
+    """Run commands side by side, which all have to succeed."""
+    started = []
+    try:
+        for number, own in enumerate(arguments):
+            with (folder / f"printed.{number}").open("w") as stream:
+                command = (*own, *more)
+                started.append(forked.start(*command, cwd=folder, stdout=stream.fileno(), stderr=stream.fileno()))
+        codes = [one.wait(120) for one in started]
+    finally:
+        for one in started:
+            one.send_signal(signal.SIGKILL)
+    assert codes == [0] * len(codes), [path.read_text() for path in sorted(folder.glob("printed.*"))]
+
+
+def sweeps_at_once(forked: Server, folder: Path, count: int, *more: str) -> list[optuna.trial.FrozenTrial]:
+    """The trials of sweeps with one study that does not exist when they start; each was run once, and is its own."""
+    space = ("hydra/sweeper=tpe_sgd", "optimizer=momentum", *STORED)
+    commands = [("-m", "lit_optim", "train", "-m", *BARE, f"name=sweep_{number}") for number in range(count)]
+    at_once(forked, folder, commands, *space, *more)
+    trials = study(folder).trials
+    assert [(trial.number, trial.state.name) for trial in trials] == [(n, "COMPLETE") for n in range(len(trials))]
+    for key in ("++optimizer.lr", "++optimizer.momentum", "++optimizer.weight_decay"):
+        assert len({trial.params[key] for trial in trials}) == len(trials)
+    jobs = [
+        {float(one["optimizer.lr"]) for one in overrides(folder / "runs" / f"sweep_{number}")}
+        for number in range(count)
+    ]
+    assert [len(own) for own in jobs] == [len(trials) / count] * count
+    assert set.union(*jobs) == {trial.params["++optimizer.lr"] for trial in trials}
+    return trials
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_sweeps_that_start_at_the_same_time_share_a_study(count: int, forked: Server, tmp_path: Path) -> None:
+    assert len(sweeps_at_once(forked, tmp_path, count, "hydra.sweeper.n_trials=2")) == 2 * count
+
+
+@pytest.mark.slow
+def test_a_trial_of_two_ranks_is_one(forked: Server, tmp_path: Path) -> None:
+    two = ("trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", "data.batch_size=128")
+    trials = sweeps_at_once(forked, tmp_path, 2, *two, "hydra.sweeper.n_trials=2")
+    assert len(trials) == 4
+    runs = [path.parent for path in tmp_path.rglob("metrics.json")]
+    results = {
+        OmegaConf.load(run / ".hydra" / "config.yaml").optimizer.lr: json.loads((run / "metrics.json").read_text())
+        for run in runs
+    }
+    assert {rate: run["final"]["val/acc"] for rate, run in results.items()} == {
+        trial.params["++optimizer.lr"]: trial.value for trial in trials
+    }
+
+
+@pytest.mark.slow
+def test_the_tables_are_made_by_whoever_comes_first(forked: Server, tmp_path: Path) -> None:
+    """Of Optuna's own attempts that begin in the same moment, more fail than not."""
+    code = """
+import os, time
+from pathlib import Path
+from omegaconf import OmegaConf
+from lit_optim.cli.search import _check_study
+
+def check(name):
+    _check_study(OmegaConf.create({"storage": f"sqlite:///{name}.db", "study_name": "mine"}), "maximize")
+
+check(f"own.{os.getpid()}")  # which imports what it takes
+for number in range(4):
+    Path(f"ready.{number}.{os.getpid()}").touch()
+    bound = time.monotonic() + 20
+    while len([*Path().glob(f"ready.{number}.*")]) < 3 and time.monotonic() < bound:
+        time.sleep(0.001)
+    check(number)
+"""
+    at_once(forked, tmp_path, [("-c", code)] * 3)
+    for number in range(4):
+        assert optuna.create_study(storage=f"sqlite:///{tmp_path}/{number}.db").trials == []
 
 
 def test_what_would_search_the_other_way_is_refused(lit_optim_: Any, tmp_path: Path) -> None:
@@ -209,6 +296,7 @@ def test_a_direction_that_is_said_is_taken_where_nothing_else_tells(lit_optim_: 
         (("hydra/sweeper=tpe", LR, "optimized_metric=val/mae"), ("whether more or less of val/mae is better",)),
         (("hydra/sweeper=tpe", LR, "optimized_metric=null"), ("optimized_metric: a search has nothing to look at",)),
         (("hydra/sweeper=tpe", LR, "hydra.sweeper.n_trials=0"), ("hydra.sweeper.n_trials: ", "given:   0")),
+        (("hydra/sweeper=tpe", LR, "hydra.sweeper.sampler.seed=-1"), ("hydra.sweeper.sampler.seed: ", "given:   -1")),
         (("hydra/sweeper=tpe", LR, "hydra/launcher=joblib"), ("hydra.sweeper.n_jobs: ", "given:   -1")),
         (
             ("hydra/sweeper=tpe", LR, "hydra.sweeper.storage=sqlite:////no/such/folder.db"),
