@@ -254,6 +254,26 @@ def test_state_goes_with_its_parameter_from_every_strategy_to_every_other(
             torch.testing.assert_close(mine, state[moment], rtol=1e-2, atol=1e-6)
 
 
+def test_what_has_no_saved_state_begins_anew_under_fsdp(process: Any, lit_optim_: Any, tmp_path: Path) -> None:
+    """One layer was frozen, one is again at first, and one changes its class: torch's own loader wants all the same."""
+    first = ("rules.a={match: net.layer.0, freeze: true}", "rules.b={match: net.layer.2, freeze_until: 2}")
+    then = "rules.c={match: net.layer.4, optimizer: {_target_: torch.optim.SGD, lr: 0.1, momentum: 0.9}}"
+    one, two = ("data.batch_size=128",), ("data.batch_size=64", *STRATEGIES["fsdp"])
+    start = ("trainer.max_epochs=1", "hydra.run.dir=start")
+    assert lit_optim_("train", *EQUAL, *one, "rules.second=null", *first, *start).code == 0
+    for devices, command, folder in ((one, lit_optim_, "one"), (two, process, "two")):
+        more = ("ckpt=start/checkpoints/last.ckpt", "trainer.max_epochs=2", f"hydra.run.dir={folder}")
+        ended = command("train", *EQUAL, *devices, first[1], then, *more)
+        assert ended.code == 0, ended.err
+    ours, theirs = (state_of(tmp_path / name) for name in ("two", "one"))
+    for name, tensor in theirs["state_dict"].items():
+        torch.testing.assert_close(ours["state_dict"][name], tensor, rtol=1e-4, atol=1e-5)
+    states, others = (one["optimizer_states"][0]["state"] for one in (ours, theirs))
+    steps = {name: int(state["step"]) for name, state in others.items() if "step" in state}
+    assert {steps["net.layer.0.weight"], steps["net.layer.2.weight"]} == {4, 6}
+    assert {name: int(state["step"]) for name, state in states.items() if "step" in state} == steps
+
+
 def test_two_ranks_search_one_line(process: Any, lit_optim_: Any, tmp_path: Path) -> None:
     """L-BFGS looks at losses as well as at gradients: those of the whole step, the same on both ranks."""
     common = ("data=digits", "model.hidden_dims=[16]", "trainer.max_epochs=1", "trainer.limit_train_batches=4")
