@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_optim.integration.sharding import as_on_rank_zero
+
 __all__ = ["FullyShardedStrategy"]
 
 
@@ -42,6 +44,19 @@ class FullyShardedStrategy(ModelParallelStrategy):
             for optimizer, state in zip(optimizers, content["optimizer_states"], strict=True):
                 optimizer.load_state_dict(state)
         return content
+
+    def on_validation_start(self) -> None:
+        """Have every process look at the model that is saved, as under DistributedDataParallel."""
+        self._share_buffers()
+
+    def on_test_start(self) -> None:
+        """The same."""
+        self._share_buffers()
+
+    def _share_buffers(self) -> None:
+        """Give all processes rank zero's buffers; a BatchNorm's come from each one's own samples."""
+        if self.lightning_module is not None:
+            as_on_rank_zero(self.lightning_module.buffers(), self.root_device.type)
 
     def _trains(self) -> bool:
         module = self.lightning_module

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import replace
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from lit_optim.errors import ConfigError, Mistake
 from lit_optim.plan import Plan
 from lit_optim.shard_units import sharded_in, units_of
 
-__all__ = ["listing_units", "share_out", "supply_configure_model"]
+__all__ = ["as_on_rank_zero", "listing_units", "share_out", "supply_configure_model"]
 
 _STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 
@@ -35,8 +38,8 @@ def supply_configure_model(module: LightningModule) -> None:
 def share_out(module: LightningModule) -> None:
     """Share the parameters out over the devices, a unit at a time (see `units_of`); once for fit and test.
 
-    Names stay as they are. The module's steps gather what no block has, as its ``forward`` would: Lightning calls them
-    and not that, and they may use any parameter.
+    They begin as rank zero's, as under DistributedDataParallel. Names stay as they are. The module's steps gather what
+    no block has, as its ``forward`` would: Lightning calls them and not that, and they may use any parameter.
 
     Raises:
         ConfigError: A mesh with tensor parallelism, which no module has by itself.
@@ -49,11 +52,26 @@ def share_out(module: LightningModule) -> None:
         problem = "this module shares out data and parameters, and can't split a layer"
         key = "trainer.strategy.tensor_parallel_size"
         raise ConfigError(Mistake(key, problem, given=str(tensor_parallel), remedy=remedy))
+    as_on_rank_zero((*module.parameters(), *module.buffers()), module.device_mesh.device_type)
     for unit in units_of(module).values():
         fully_shard(unit, mesh=module.device_mesh["data_parallel"])
     for step in _STEPS:
         if is_overridden(step, module):
             register_fsdp_forward_method(module, step)
+
+
+def as_on_rank_zero(tensors: Iterable[Tensor], device: str) -> None:
+    """Give every process the values that rank zero has.
+
+    Args:
+        tensors: The same in every process; one that is still to be made (on the device ``meta``) stays as it is.
+        device: The kind of device that the processes talk through.
+    """
+    for tensor in tensors:
+        if tensor.numel() and not tensor.is_meta:
+            value = tensor.detach().to(device).contiguous()
+            torch.distributed.broadcast(value.reshape(-1).view(torch.uint8), 0)  # bytes: a backend lacks some types
+            tensor.detach().copy_(value)
 
 
 def listing_units(plan: Plan, trainer: Trainer, module: LightningModule) -> Plan:
