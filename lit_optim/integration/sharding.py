@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.nn.parameter import is_lazy
 
 from lit_optim.errors import ConfigError, Mistake
 from lit_optim.plan import Plan
@@ -30,9 +31,32 @@ def supply_configure_model(module: LightningModule) -> None:
 
     Args:
         module: In its ``setup``, which comes before.
+
+    Raises:
+        ConfigError: FSDP2 can't do what is asked for.
     """
-    if isinstance(module.trainer.strategy, ModelParallelStrategy) and not is_overridden("configure_model", module):
-        module.configure_model = functools.partial(share_out, module)  # type: ignore[method-assign]
+    if isinstance(module.trainer.strategy, ModelParallelStrategy):
+        _check_fits(module.trainer, module)
+        if not is_overridden("configure_model", module):
+            module.configure_model = functools.partial(share_out, module)  # type: ignore[method-assign]
+
+
+def _check_fits(trainer: Trainer, module: LightningModule) -> None:
+    """Refuse what Lightning would leave out without a word, and torch tell in the middle of the run."""
+    mistakes = []
+    if trainer.strategy._layer_sync is not None:  # type: ignore[attr-defined]  # of strategies with several devices
+        problem = "under FSDP2 each BatchNorm counts the samples of its own device alone"
+        mistakes.append(Mistake("trainer.sync_batchnorm", problem, remedy="use trainer=ddp, or leave it out"))
+    its_own = is_overridden("configure_model", module)  # which may leave such parameters alone
+    for name, parameter in () if its_own else module.named_parameters():
+        if not is_lazy(parameter) and 0 in (parameter.dim(), parameter.numel()):
+            problem = "FSDP2 shares parameters out along their first dimension, and this one has none"
+            problem = problem if parameter.numel() else "FSDP2 can't share out a parameter that holds no numbers"
+            remedy = "give it the shape (1,)" if parameter.numel() else "leave it out"
+            given = f"{name}, of shape {tuple(parameter.shape)}"
+            mistakes.append(Mistake("model", problem, given, remedy=f"{remedy}, or use trainer=ddp"))
+    if mistakes:
+        raise ConfigError(*mistakes)
 
 
 def share_out(module: LightningModule) -> None:
@@ -75,8 +99,13 @@ def as_on_rank_zero(tensors: Iterable[Tensor], device: str) -> None:
 
 
 def listing_units(plan: Plan, trainer: Trainer, module: LightningModule) -> Plan:
-    """The plan with the units that FSDP2 gathers: those that there are, or those that `share_out` is going to make."""
+    """The plan with the units that FSDP2 gathers: those that there are, or those that `share_out` is going to make.
+
+    Raises:
+        ConfigError: FSDP2 can't do what is asked for.
+    """
     if not isinstance(trainer.strategy, ModelParallelStrategy):
         return plan
+    _check_fits(trainer, module)
     units = sharded_in(module) or ([] if is_overridden("configure_model", module) else [*units_of(module)])
     return replace(plan, shard_units=tuple(units))
