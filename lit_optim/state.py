@@ -9,7 +9,9 @@ from itertools import chain
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
 
 from lit_optim.errors import Mistake, RunError
 from lit_optim.plan import Plan
@@ -117,10 +119,11 @@ class StateByName:
         self.lost = []
         for group in groups:
             own = list(_names(group) or ())
+            parameters = dict(zip(own, group["params"], strict=True))
             known = {name for name in own if name in homes and self._is_same_class(group, homes[name])}
             positions = [next(numbers) for _ in own]
             state |= {
-                position: saved["state"][name]
+                position: _shared_out(saved["state"][name], parameters[name])
                 for position, name in zip(positions, own, strict=True)
                 if name in known and name in saved["state"]
             }
@@ -148,6 +151,25 @@ class StateByName:
         if changed:
             mine, its = self._classes.get(str(group.get("name"))), homes[changed[0]].get(_CLASS, "another class")
             yield f"{_few(changed)}: the state is {its}'s and not {mine}'s, so this starts anew"
+
+
+def _shared_out(state: Any, parameter: torch.Tensor) -> Any:
+    """The state of a parameter that FSDP2 has shared out: of what has its shape, this process keeps its own share.
+
+    torch's own loader finds the layout by a step over zeros, and fails where that leaves a parameter without state, as
+    one that is frozen for a time, or where the checkpoint has none for it.
+    """
+    if not isinstance(parameter, DTensor):
+        return state
+
+    def share(value: torch.Tensor) -> torch.Tensor:
+        if isinstance(value, DTensor) or value.dim() == 0:
+            return value
+        everywhere = [Replicate()] * parameter.device_mesh.ndim
+        layout = parameter.placements if value.shape == parameter.shape else everywhere
+        return distribute_tensor(value, parameter.device_mesh, layout, src_data_rank=None)
+
+    return tree_map_only(torch.Tensor, share, state)
 
 
 def _names(group: _Group) -> Sequence[str] | None:

@@ -14,6 +14,7 @@ __all__ = ["translated"]
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _OF_VALUES = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError)
+_UNUSED = "parameters that were not used in producing the loss"
 _LIBRARIES = ("lightning", "torch")
 
 
@@ -26,8 +27,9 @@ def translated(error: BaseException, folder: Path, started: bool) -> BaseExcepti
         started: Whether training had begun.
 
     Returns:
-        A refusal for a folder that can't be written, for what Lightning calls a misconfiguration, and for a value that
-        Lightning or torch stumbles over before training begins; any other error itself.
+        A refusal for a folder that can't be written, for what Lightning calls a misconfiguration, for parameters that
+        DistributedDataParallel waits for in vain, and for a value that Lightning or torch stumbles over before training
+        begins; any other error itself.
     """
     if type(error) is SystemExit:
         return KeyboardInterrupt()  # as which it began, before Lightning made it an exit
@@ -43,6 +45,10 @@ def translated(error: BaseException, folder: Path, started: bool) -> BaseExcepti
             f"name what the model logs: callbacks.{name}.monitor=val/loss callbacks.{name}.mode=min; or null for none"
         )
         return ConfigError(Mistake(f"callbacks.{name}.monitor", text.partition(" HINT: ")[0], remedy=remedy))
+    if _UNUSED in text:
+        problem = "a parameter got no gradient, and DistributedDataParallel waits for that of each"
+        remedy = "freeze it (rules.NAME.freeze=true), or write trainer.strategy=ddp_find_unused_parameters_true"
+        return ConfigError(Mistake("trainer.strategy", problem, remedy=remedy))
     if isinstance(error, MisconfigurationException):
         return ConfigError(Mistake("trainer", text, remedy="change what it names"))
     if isinstance(error, _OF_VALUES) and not started and _raised_in(error) in _LIBRARIES:

@@ -114,8 +114,8 @@ def look(config: DictConfig) -> Look:
             module.configure_model()
             plan = make_plan(module, recipe, horizon or _any_run(recipe))
     if plan is not None and trainer is not None:
-        plan = listing_units(warned_of_time(plan, trainer), trainer, module)
         with refusals.noted():
+            plan = listing_units(warned_of_time(plan, trainer), trainer, module)
             check_needs(trainer, plan, needs_in(plan))
     _drop_echoes(refusals, mistakes, horizon)
     refusals.told()

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch.distributed
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from lit_optim.errors import LitOptimError, Mistake, PlanError
 from lit_optim.plan import Plan
 
-__all__ = ["agreed"]
+__all__ = ["agreed", "check_same_model"]
 
 _TOLD = 6  # differences of one process
 _Part = TypeVar("_Part")
@@ -46,7 +48,7 @@ def agreed(make: Callable[[], Plan]) -> Plan:
         LitOptimError: What ``make`` raises.
         PlanError: Another process has made another plan, or none, or was seeded otherwise; raised in every one of them.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not _has_others():
         return make()
     seed = os.environ.get(_SEED)
     try:
@@ -73,6 +75,37 @@ def agreed(make: Callable[[], Plan]) -> Plan:
     return plan
 
 
+def check_same_model(model: nn.Module) -> None:
+    """Refuse a model that the processes of the run have built differently, before a strategy wraps or shares it out.
+
+    To be called by all of them.
+
+    Raises:
+        PlanError: A parameter is missing in one of them, or has another shape or type there, or is frozen there alone;
+            raised in every one of them.
+    """
+    if not _has_others():
+        return
+    first, *others = _gathered({name: _described(parameter) for name, parameter in model.named_parameters()})
+    told = []
+    for rank, other in enumerate(others, 1):
+        names = [name for name in {**first, **other} if first.get(name) != other.get(name)]
+        changes = [f"{name} {first.get(name, 'absent')} → {other.get(name, 'absent')}" for name in names]
+        told += [_from_rank_zero(rank, changes)] if changes else []
+    if told:
+        problem, remedy = "the processes of this run built different models", "build the same one in every process"
+        raise PlanError(Mistake("model", problem, " | ".join(told), remedy=remedy))
+
+
+def _described(parameter: nn.Parameter) -> str:
+    shape = "uninitialized" if is_lazy(parameter) else str(tuple(parameter.shape))
+    return f"{shape} {str(parameter.dtype).removeprefix('torch.')}{'' if parameter.requires_grad else ' frozen'}"
+
+
+def _has_others() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def _gathered(own: _Part) -> list[_Part]:
     parts: list[_Part] = [own] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(parts, own)
@@ -84,10 +117,13 @@ def _in_words(plans: Sequence[Plan]) -> str:
     told = []
     for rank, plan in enumerate(plans):
         changes = plans[0].diff(plan)
-        if changes:
-            more = f"; and {len(changes) - _TOLD} more" if len(changes) > _TOLD else ""
-            told.append(f"from rank 0 to rank {rank}: {'; '.join(changes[:_TOLD])}{more}")
+        told += [_from_rank_zero(rank, changes)] if changes else []
     return " | ".join(told)
+
+
+def _from_rank_zero(rank: int, changes: Sequence[str]) -> str:
+    more = f"; and {len(changes) - _TOLD} more" if len(changes) > _TOLD else ""
+    return f"from rank 0 to rank {rank}: {'; '.join(changes[:_TOLD])}{more}"
 
 
 def _by_rank(values: Sequence[object]) -> str:

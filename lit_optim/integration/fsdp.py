@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
+
+from lit_optim.integration.sharding import as_on_rank_zero
 
 __all__ = ["FullyShardedStrategy"]
 
@@ -27,26 +28,36 @@ class FullyShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Restore the weights, and the optimizers' state where training goes on and there is any.
+        """Restore the weights, and the optimizers' state where training goes on.
 
-        Lightning's own restores it for a test as well, and fails where it is empty (plain SGD).
+        Lightning's own restores it for a test as well, and fails where the checkpoint has none for a parameter: of
+        plain SGD, of what was frozen. Of a single file each optimizer takes what there is, as under any strategy.
         """
-        optimizers = self.optimizers
-        if not self._trains() or not _has_state(Path(self.broadcast(checkpoint_path))):
+        optimizers, is_file = self.optimizers, Path(self.broadcast(checkpoint_path)).is_file()
+        if is_file or not self._trains():
             self.optimizers = []
         try:
-            return super().load_checkpoint(checkpoint_path, weights_only)
+            content = super().load_checkpoint(checkpoint_path, weights_only)
         finally:
             self.optimizers = optimizers
+        if is_file and self._trains():
+            for optimizer, state in zip(optimizers, content["optimizer_states"], strict=True):
+                optimizer.load_state_dict(state)
+        return content
+
+    def on_validation_start(self) -> None:
+        """Have every process look at the model that is saved, as under DistributedDataParallel."""
+        self._share_buffers()
+
+    def on_test_start(self) -> None:
+        """The same."""
+        self._share_buffers()
+
+    def _share_buffers(self) -> None:
+        """Give all processes rank zero's buffers; a BatchNorm's come from each one's own samples."""
+        if self.lightning_module is not None:
+            as_on_rank_zero(self.lightning_module.buffers(), self.root_device.type)
 
     def _trains(self) -> bool:
         module = self.lightning_module
         return module is None or module.trainer.state.fn == TrainerFn.FITTING
-
-
-def _has_state(path: Path) -> bool:
-    """Whether the optimizers of a checkpoint kept anything; of a folder of shards, let Lightning see."""
-    if not path.is_file():
-        return True
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return any(state.get("state", True) for state in content.get("optimizer_states", ()))

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from lit_optim.builder import build, needs_in
 from lit_optim.durations import Horizon
-from lit_optim.integration.agreement import agreed
+from lit_optim.integration.agreement import agreed, check_same_model
 from lit_optim.integration.backward import keep_graph
 from lit_optim.integration.callbacks.accumulation import AccumulateByEpoch
 from lit_optim.integration.callbacks.clipping import ClipGroups
@@ -149,11 +149,15 @@ def prepare(module: nn.Module, recipe: Recipe) -> None:
     Args:
         module: The model.
         recipe: What its rules freeze for good is frozen, and what its optimizers keep in their state may be loaded.
+
+    Raises:
+        PlanError: The processes of the run built different models.
     """
     trust(recipe)
     accept_compiled(module)
     freeze(module, recipe)
     if isinstance(module, LightningModule) and module._trainer is not None:  # None: whoever calls `setup` by hand
+        check_same_model(module)
         _make_resumable(module)
         supply_configure_model(module)
 

@@ -200,6 +200,34 @@ def test_a_module_that_does_not_shard_itself_is_sharded(process: Any, lit_optim_
     assert ours["optimizer_states"][0]["state"].keys() == theirs["optimizer_states"][0]["state"].keys()
 
 
+DRAWN = """
+import os
+import torch
+from torch import nn
+
+class Drawn(nn.Sequential):
+    '''Its weights are each process's own, and so are the samples that its norm counts.'''
+
+    def __init__(self):
+        torch.manual_seed(int(os.environ.get("LOCAL_RANK", 0)))
+        super().__init__(nn.Flatten(), nn.Linear(64, 8, bias=False), nn.BatchNorm1d(8, momentum=0.5), nn.Linear(8, 10))
+        self.register_buffer("flag", torch.tensor(True))
+"""
+
+
+def test_parameters_and_buffers_are_rank_zeros_under_fsdp_as_under_ddp(process: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(DRAWN)
+    common = [*SHORT, "model=own", "model._target_=mine.Drawn", "data.batch_size=16", "schedule=none"]
+    for name, own in STRATEGIES.items():
+        ended = process("train", *common, *own, f"hydra.run.dir={name}", timeout=180)
+        assert ended.code == 0, ended.err
+    ours, theirs = (state_of(tmp_path / name)["state_dict"] for name in ("fsdp", "ddp"))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-5)
+    final, others = (json.loads((tmp_path / name / "metrics.json").read_text())["final"] for name in ("fsdp", "ddp"))
+    assert final == pytest.approx(others, rel=1e-4)
+
+
 def test_an_optimizer_without_state_is_tested_and_resumed_under_fsdp(process: Any, tmp_path: Path) -> None:
     common = [*SHORT, *STRATEGIES["fsdp"], "optimizer=sgd", "schedule=none", "data.batch_size=64"]
     first = process("train", *common, "trainer.max_epochs=1", "hydra.run.dir=first", timeout=180)
@@ -252,6 +280,26 @@ def test_state_goes_with_its_parameter_from_every_strategy_to_every_other(
         for moment in ("exp_avg", "exp_avg_sq"):
             mine = ours["optimizer_states"][0]["state"][name][moment]
             torch.testing.assert_close(mine, state[moment], rtol=1e-2, atol=1e-6)
+
+
+def test_what_has_no_saved_state_begins_anew_under_fsdp(process: Any, lit_optim_: Any, tmp_path: Path) -> None:
+    """One layer was frozen, one is again at first, and one changes its class: torch's own loader wants all the same."""
+    first = ("rules.a={match: net.layer.0, freeze: true}", "rules.b={match: net.layer.2, freeze_until: 2}")
+    then = "rules.c={match: net.layer.4, optimizer: {_target_: torch.optim.SGD, lr: 0.1, momentum: 0.9}}"
+    one, two = ("data.batch_size=128",), ("data.batch_size=64", *STRATEGIES["fsdp"])
+    start = ("trainer.max_epochs=1", "hydra.run.dir=start")
+    assert lit_optim_("train", *EQUAL, *one, "rules.second=null", *first, *start).code == 0
+    for devices, command, folder in ((one, lit_optim_, "one"), (two, process, "two")):
+        more = ("ckpt=start/checkpoints/last.ckpt", "trainer.max_epochs=2", f"hydra.run.dir={folder}")
+        ended = command("train", *EQUAL, *devices, first[1], then, *more)
+        assert ended.code == 0, ended.err
+    ours, theirs = (state_of(tmp_path / name) for name in ("two", "one"))
+    for name, tensor in theirs["state_dict"].items():
+        torch.testing.assert_close(ours["state_dict"][name], tensor, rtol=1e-4, atol=1e-5)
+    states, others = (one["optimizer_states"][0]["state"] for one in (ours, theirs))
+    steps = {name: int(state["step"]) for name, state in others.items() if "step" in state}
+    assert {steps["net.layer.0.weight"], steps["net.layer.2.weight"]} == {4, 6}
+    assert {name: int(state["step"]) for name, state in states.items() if "step" in state} == steps
 
 
 def test_two_ranks_search_one_line(process: Any, lit_optim_: Any, tmp_path: Path) -> None:

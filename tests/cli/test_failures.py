@@ -1,5 +1,6 @@
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -32,6 +33,26 @@ def test_a_monitor_that_is_not_logged_is_named(tmp_path: Path) -> None:
     assert told.mistakes[0].key == "callbacks.checkpoint.monitor"
     stopping = RuntimeError("Early stopping conditioned on metric `val/los` which is not available.")
     assert isinstance(translated(stopping, tmp_path, started=True), ConfigError)
+
+
+@pytest.mark.slow
+def test_a_parameter_that_ddp_waits_for_is_told_with_the_way_out(process: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Unused(nn.Linear):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(64, 10)\n"
+        "        self.extra = nn.Linear(2, 2)\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x.flatten(1))\n"
+    )
+    common = ["data=digits", "model=own", "model._target_=mine.Unused", "trainer=ddp_cpu", "trainer.max_epochs=1"]
+    ended = process("train", *common, "test=false")
+    assert ended.code == 1
+    assert "trainer.strategy: a parameter got no gradient, and DistributedDataParallel waits" in ended.err
+    assert "Traceback" not in ended.err
+    ended = process("train", *common, "test=false", "trainer.strategy=ddp_find_unused_parameters_true")
+    assert ended.code == 0, ended.err
 
 
 def test_what_a_library_stumbles_over_before_the_start_is_the_config_s_fault(tmp_path: Path) -> None:

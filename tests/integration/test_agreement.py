@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from forked import Server
+from torch import nn
 
 import lit_optim as lo
-from lit_optim.integration.agreement import agreed
+from lit_optim.integration.agreement import agreed, check_same_model
 
 PLAN = lo.Plan((lo.Group("default", "torch.optim.SGD", {"lr": 0.1}, {}, ("w",), 4, ()),), lo.Horizon(10))
 
@@ -89,6 +90,23 @@ def test_whoever_is_refused_tells_the_others(other: Any) -> None:
     assert [(said.hash, said.refusal) for said in heard] == [(None, refusal.mistakes)]
 
 
+def test_another_model_is_told_in_words(other: Any) -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.LazyLinear(1))
+    other(lambda mine: mine)
+    check_same_model(model)
+    its = {"0.weight": "(2, 3) float32", "0.bias": "(3,) float32 frozen", "1.weight": "uninitialized float32"}
+    other(lambda mine: its)
+    with pytest.raises(lo.PlanError, match="different models") as stopped:
+        check_same_model(model)
+    [mistake] = stopped.value.mistakes
+    told = (
+        "0.weight (3, 2) float32 → (2, 3) float32",
+        "0.bias (3,) float32 → (3,) float32 frozen",
+        "1.bias uninitialized float32 → absent",
+    )
+    assert (mistake.key, mistake.given) == ("model", f"from rank 0 to rank 1: {'; '.join(told)}")
+
+
 APP = """
 import os, sys
 import torch
@@ -99,12 +117,14 @@ class Net(LightningModule):
     def __init__(self):
         super().__init__()
         self.layer = torch.nn.Linear(4, 2)
+        if sys.argv[1] == "model" and os.environ.get("LOCAL_RANK") == "1":
+            self.more = torch.nn.Linear(2, 2)
 
     def training_step(self, batch, batch_idx):
         return self.layer(batch).sum()
 
 rank = int(os.environ.get("LOCAL_RANK", "0"))
-lr = {"same": 0.1, "lr": 0.1 * (1 + rank), "refused": 0.1 - rank}[sys.argv[1]]
+lr = {"same": 0.1, "lr": 0.1 * (1 + rank), "refused": 0.1 - rank}.get(sys.argv[1], 0.1)
 module = lo.attach(Net(), {"optimizer": {"_target_": "torch.optim.SGD", "lr": lr}})
 quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, **quiet)
@@ -119,6 +139,7 @@ print("trained")
     [
         ("same", None),
         ("lr", "from rank 0 to rank 1: default: lr 0.1 → 0.2"),
+        ("model", "more.weight absent → (2, 2) float32"),
         ("refused", "optimizer.lr: torch.optim.SGD refuses this: Invalid learning rate: -0.9"),
     ],
 )

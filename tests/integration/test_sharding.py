@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from digitnet import Net, loader
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
@@ -54,6 +56,7 @@ def test_elsewhere_lightning_finds_no_hook(trainer: Any) -> None:
 
 def test_a_module_with_its_own_keeps_it() -> None:
     module = under(ModelParallelStrategy, Own())
+    module.scale = nn.Parameter(torch.tensor(1.0))  # which it may leave whole
     supply_configure_model(module)
     module.configure_model()
     assert module.made  # type: ignore[union-attr]
@@ -72,6 +75,23 @@ def test_a_mesh_that_splits_layers_is_refused() -> None:
     with pytest.raises(lo.ConfigError, match="can't split a layer") as refusal:
         share_out(module)
     assert refusal.value.mistakes[0].key == "trainer.strategy.tensor_parallel_size"
+
+
+def test_what_fsdp2_cannot_do_is_refused_beforehand() -> None:
+    module = lo.attach(Net(), SGD)
+    module.scale, module.none = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.empty(0, 3))
+    strategy = ModelParallelStrategy()
+    strategy._layer_sync = TorchSyncBatchNorm()
+    module._trainer = SimpleNamespace(strategy=strategy, callbacks=[])  # type: ignore[assignment]
+    for refused in (lambda: module.setup("fit"), lambda: listing_units(PLAN, module.trainer, module)):
+        with pytest.raises(lo.ConfigError) as refusal:
+            refused()
+        told = [(one.key, one.given, one.remedy) for one in refusal.value.mistakes]
+        assert told == [
+            ("trainer.sync_batchnorm", None, "use trainer=ddp, or leave it out"),
+            ("model", "scale, of shape ()", "give it the shape (1,), or use trainer=ddp"),
+            ("model", "none, of shape (0, 3)", "leave it out, or use trainer=ddp"),
+        ]
 
 
 def test_the_plan_lists_the_units_under_fsdp2_alone(trainer: Any) -> None:
