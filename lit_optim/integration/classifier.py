@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lit_optim.integration.module import RecipeLike, RecipeModule
@@ -36,6 +37,7 @@ class LitClassifier(RecipeModule):
     def __init__(self, net: nn.Module, recipe: RecipeLike) -> None:
         super().__init__(recipe)
         self.net = net
+        self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))  # a NaN is told
         self.val_acc = MulticlassAccuracy(num_classes=None, average="micro")
         self.test_acc = MulticlassAccuracy(num_classes=None, average="micro")
 
@@ -51,22 +53,21 @@ class LitClassifier(RecipeModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log ``val/loss`` and ``val/acc``."""
-        self._evaluate(batch, "val", self.val_acc)
+        self._evaluate(batch, "val", self.val_loss, self.val_acc)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log ``test/loss`` and ``test/acc``."""
-        self._evaluate(batch, "test", self.test_acc)
+        self._evaluate(batch, "test", self.test_loss, self.test_acc)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The most likely class of each sample, (batch,)."""
         x, _ = batch
         return torch.argmax(self.net(x), dim=-1)
 
-    def _evaluate(self, batch: Batch, stage: str, accuracy: MulticlassAccuracy) -> None:
+    def _evaluate(self, batch: Batch, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy) -> None:
         x, y = batch
         logits = self.net(x)
+        loss.update(cross_entropy(logits, y, reduction="none"))  # `sync_dist` would round the ranks' mean count down
         accuracy.update(logits, y)
-        self.log(
-            f"{stage}/loss", cross_entropy(logits, y), on_step=False, on_epoch=True, batch_size=len(y), sync_dist=True
-        )
+        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(y))
         self.log(f"{stage}/acc", accuracy, on_step=False, on_epoch=True, batch_size=len(y), prog_bar=stage == "val")

@@ -9,13 +9,18 @@ from typing import Any
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lit_optim.builder import build, needs_in
 from lit_optim.durations import Horizon
+from lit_optim.errors import PlanError
 from lit_optim.integration.agreement import agreed, check_same_model
 from lit_optim.integration.backward import keep_graph
 from lit_optim.integration.callbacks.accumulation import AccumulateByEpoch
@@ -151,15 +156,27 @@ def prepare(module: nn.Module, recipe: Recipe) -> None:
         recipe: What its rules freeze for good is frozen, and what its optimizers keep in their state may be loaded.
 
     Raises:
-        PlanError: The processes of the run built different models.
+        PlanError: The processes of the run built different models, or one that no strategy can wrap.
     """
     trust(recipe)
     accept_compiled(module)
     freeze(module, recipe)
     if isinstance(module, LightningModule) and module._trainer is not None:  # None: whoever calls `setup` by hand
         check_same_model(module)
+        _check_can_be_wrapped(module, recipe)
         _make_resumable(module)
         supply_configure_model(module)
+
+
+def _check_can_be_wrapped(module: LightningModule, recipe: Recipe) -> None:
+    """Tell what the plan would, in time: a strategy of several processes meets it first, and says it otherwise."""
+    wraps = isinstance(module.trainer.strategy, ParallelStrategy) and not is_overridden("configure_model", module)
+    if wraps and module.trainer.state.fn == TrainerFn.FITTING:
+        parameters = [*module.parameters()]
+        if any(map(is_lazy, parameters)) or not any(one.requires_grad for one in parameters):
+            mistakes = [one for one in Planner(module, recipe, Horizon(-1)).mistakes if one.key == "model"]
+            if mistakes:
+                raise PlanError(*mistakes)
 
 
 def _make_resumable(module: LightningModule) -> Continuing:

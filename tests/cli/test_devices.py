@@ -200,6 +200,31 @@ def test_a_module_that_does_not_shard_itself_is_sharded(process: Any, lit_optim_
     assert ours["optimizer_states"][0]["state"].keys() == theirs["optimizer_states"][0]["state"].keys()
 
 
+FEW = """
+from lit_optim.data import Digits, Splits
+
+class Few(Digits):
+    def load(self):
+        whole = super().load()
+        return Splits(whole.train, *((x[:7], y[:7]) for x, y in (whole.val, whole.test)))
+"""
+
+
+def test_each_sample_of_a_validation_counts_the_same(process: Any, lit_optim_: Any, tmp_path: Path) -> None:
+    """Seven on two ranks: Lightning would take the mean of their counts, 3.5, for 3."""
+    (tmp_path / "few.py").write_text(FEW)
+    common = ("data=own", "data._target_=few.Few", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
+    for name, command, own in (
+        ("one", lit_optim_, ("data.batch_size=64",)),
+        ("two", process, ("data.batch_size=32", *STRATEGIES["ddp"])),
+    ):
+        ended = command("train", *common, *own, f"hydra.run.dir={name}")
+        assert ended.code == 0, ended.err
+    ours, theirs = (json.loads((tmp_path / name / "metrics.json").read_text())["final"] for name in ("two", "one"))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    assert {*theirs} >= {"val/loss", "val/acc", "test/loss", "test/acc"}
+
+
 DRAWN = """
 import os
 import torch

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,12 @@ def test_loss_and_accuracy_are_means_over_all_samples(
     assert metrics[f"{stage}/acc"] == pytest.approx(hits / 23)
     assert 0 < hits < 23
     assert metrics[f"{stage}/loss"] == pytest.approx(cross_entropy(logits, Y).item(), rel=1e-6)
+
+
+def test_a_loss_that_is_no_number_is_told(module: lo.LitClassifier, trainer: Trainer) -> None:
+    torch.nn.init.constant_(module.net.layer[0].weight, torch.nan)
+    [metrics] = trainer.validate(module, Batches(8), verbose=False)
+    assert math.isnan(metrics["val/loss"])
 
 
 def test_a_second_evaluation_starts_from_nothing(module: lo.LitClassifier, trainer: Trainer) -> None:

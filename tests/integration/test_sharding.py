@@ -10,7 +10,8 @@ import torch
 from digitnet import Net, loader
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn, TrainerState
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
@@ -31,8 +32,8 @@ class Own(LightningModule):
         self.made = True
 
 
-def under(strategy: type, module: LightningModule) -> LightningModule:
-    parts = {"strategy": strategy(), "callbacks": []}
+def under(strategy: type, module: LightningModule, does: TrainerFn = TrainerFn.FITTING) -> LightningModule:
+    parts = {"strategy": strategy(), "callbacks": [], "state": TrainerState(fn=does)}
     module._trainer = SimpleNamespace(**parts)  # type: ignore[assignment]
     return module
 
@@ -82,7 +83,7 @@ def test_what_fsdp2_cannot_do_is_refused_beforehand() -> None:
     module.scale, module.none = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.empty(0, 3))
     strategy = ModelParallelStrategy()
     strategy._layer_sync = TorchSyncBatchNorm()
-    module._trainer = SimpleNamespace(strategy=strategy, callbacks=[])  # type: ignore[assignment]
+    module._trainer = SimpleNamespace(strategy=strategy, callbacks=[], state=TrainerState())  # type: ignore[assignment]
     for refused in (lambda: module.setup("fit"), lambda: listing_units(PLAN, module.trainer, module)):
         with pytest.raises(lo.ConfigError) as refusal:
             refused()
@@ -92,6 +93,19 @@ def test_what_fsdp2_cannot_do_is_refused_beforehand() -> None:
             ("model", "scale, of shape ()", "give it the shape (1,), or use trainer=ddp"),
             ("model", "none, of shape (0, 3)", "leave it out, or use trainer=ddp"),
         ]
+
+
+@pytest.mark.parametrize("strategy", [DDPStrategy, ModelParallelStrategy])
+def test_what_no_strategy_can_wrap_is_told_as_the_plan_tells_it(strategy: type) -> None:
+    module = under(strategy, lo.attach(Net(), SGD))
+    module.requires_grad_(False)
+    with pytest.raises(lo.PlanError, match="nothing to train"):
+        module.setup("fit")
+    under(strategy, module, TrainerFn.TESTING).setup("test")
+    module = under(strategy, lo.attach(Net(), SGD))
+    module.extra = nn.LazyLinear(2)
+    with pytest.raises(lo.PlanError, match=r"extra.weight has no shape yet"):
+        module.setup("fit")
 
 
 def test_the_plan_lists_the_units_under_fsdp2_alone(trainer: Any) -> None:
