@@ -174,9 +174,10 @@ def failure(
         remedy += f"; then {shlex.join(['lit-optim', 'resume', str(shown(begun))])} goes on from its last checkpoint"
     count = len(outcome.codes)
     for rank, code in enumerate(outcome.codes):
-        if code < 0 and rank not in outcome.killed and rank not in reports and -code != signal.SIGABRT:
+        if code and rank not in outcome.killed and rank not in reports and -code != signal.SIGABRT:
             hint = "; the system does that to what takes too much memory" if -code == signal.SIGKILL else ""
-            problem = f"it was ended by {signal.Signals(-code).name}, and the others with it{hint}"
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code} and without a word"
+            problem = f"it {how}, and the others with it{hint}"
             return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=remedy))
     hung = ", ".join(map(str, outcome.killed))
     for rank, report in reports.items():
@@ -192,6 +193,6 @@ def failure(
     if hung:  # NCCL ends a process that has waited too long, without a word to it
         problem = f"rank {hung} of {count} hung: the others waited {patience:g} seconds"
         return RunError(Mistake("trainer.timeout", problem, remedy=remedy))
-    rank, code = next((rank, code) for rank, code in enumerate(outcome.codes) if code)
-    problem = f"it ended with {code} and without a word, and the others with it"
+    rank = next(rank for rank, code in enumerate(outcome.codes) if code)
+    problem = "it was ended by SIGABRT, and the others with it"
     return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=remedy))

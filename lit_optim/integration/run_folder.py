@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ _EVENTS = "events.out.tfevents.*"
 _SIGNS_OF_A_RUN = (".hydra", "metrics.json", "plan.json", "checkpoints", _EVENTS, _TABLE)
 LAST = "checkpoints/last.ckpt"
 """Where a run's last checkpoint lies in its folder."""
+_GLANCE = 0.1  # seconds for somebody who only looks whether the run is held, as `lit-optim compare` does
 
 
 class RunFolder:
@@ -100,14 +102,10 @@ class RunFolder:
             return
         handle = os.open(self.path / ".hydra", os.O_RDONLY)
         lock = weakref.finalize(self, os.close, handle)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(handle, patience=_GLANCE):
             lock()
             problem, remedy = "another process is training this run", "wait until it has ended, or end it"
-            raise RunError(Mistake("FOLDER", problem, given=str(self.path), remedy=remedy)) from None
-        except OSError:  # a file system without locks
-            pass
+            raise RunError(Mistake("FOLDER", problem, given=str(self.path), remedy=remedy))
         self._lock = lock
 
     def write(self, name: str, text: str) -> None:
@@ -162,6 +160,18 @@ class RunFolder:
         folder = self.path.absolute()
         while folder in self._new and _remove_if_empty(folder):
             folder = folder.parent
+
+
+def _locked(handle: int, patience: float) -> bool:
+    """Whether the lock is this process's now, or there are none on this file system."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(patience)
+        return patience > 0 and _locked(handle, 0)
+    except OSError:
+        pass
+    return True
 
 
 def _remove_if_empty(folder: Path) -> bool:

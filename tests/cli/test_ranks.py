@@ -346,6 +346,8 @@ REFUSED = Report(1.0, PlanError(), "Traceback\nPlanError\n")
         ([-6, 1], [], {1: LOST}, "rank 1 of 2: it failed, and the others with it: RuntimeError: Connection closed"),
         ([1, 1], [], {1: REFUSED, 0: LOST}, ""),
         ([0, 7], [], {}, "rank 1 of 2: it ended with 7 and without a word"),
+        ([1, 3], [], {0: LOST}, "rank 1 of 2: it ended with 3 and without a word"),
+        ([-6, 0], [], {}, "rank 0 of 2: it was ended by SIGABRT"),
         ([0, -9], [1], {}, "rank 1 of 2 hung: the others waited 2 seconds"),
     ],
 )

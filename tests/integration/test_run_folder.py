@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +151,20 @@ def test_a_launch_that_loses_leaves_the_winner_s_files(tmp_path: Path) -> None:
         loser.claim(TEXTS)
     loser.withdraw()
     assert {path.name for path in tmp_path.iterdir()} == {".hydra", "events.out.tfevents.1.host.1.0"}
+
+
+def test_who_only_looks_whether_a_run_is_held_keeps_nobody_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".hydra").mkdir()
+    look = os.open(tmp_path / ".hydra", os.O_RDONLY)
+    fcntl.flock(look, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(look, fcntl.LOCK_UN))
+    folder = RunFolder(tmp_path, goes_on=True)
+    folder.claim({})
+    folder.release()
+    fcntl.flock(look, fcntl.LOCK_EX)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(lo.RunError, match="another process is training this run"):
+        folder.claim({})
+    os.close(look)
