@@ -173,12 +173,14 @@ def failure(
     if begun is not None:
         remedy += f"; then {shlex.join(['lit-optim', 'resume', str(shown(begun))])} goes on from its last checkpoint"
     count = len(outcome.codes)
-    for rank, code in enumerate(outcome.codes):
-        if code and rank not in outcome.killed and rank not in reports and -code != signal.SIGABRT:
-            hint = "; the system does that to what takes too much memory" if -code == signal.SIGKILL else ""
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code} and without a word"
-            problem = f"it {how}, and the others with it{hint}"
-            return RunError(Mistake(f"rank {rank} of {count}", problem, remedy=remedy))
+    silent = [rank for rank, code in enumerate(outcome.codes) if code and rank not in {*outcome.killed, *reports}]
+    silent = [rank for rank in silent if outcome.codes[rank] != -signal.SIGABRT]
+    if silent:
+        rank = min(silent, key=lambda rank: outcome.codes[rank] > 0)  # a signal comes from outside
+        code = -outcome.codes[rank]
+        hint = "; the system does that to what takes too much memory" if code == signal.SIGKILL else ""
+        how = f"was ended by {signal.Signals(code).name}" if code > 0 else f"ended with {-code} and without a word"
+        return RunError(Mistake(f"rank {rank} of {count}", f"it {how}, and the others with it{hint}", remedy=remedy))
     hung = ", ".join(map(str, outcome.killed))
     for rank, report in reports.items():
         if report.error is not None:
