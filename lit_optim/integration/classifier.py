@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lit_optim.integration.module import RecipeLike, RecipeModule
@@ -37,7 +37,7 @@ class LitClassifier(RecipeModule):
     def __init__(self, net: nn.Module, recipe: RecipeLike) -> None:
         super().__init__(recipe)
         self.net = net
-        self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))  # a NaN is told
+        self.val_loss, self.test_loss = (_MeanOverSamples() for _ in range(2))
         self.val_acc = MulticlassAccuracy(num_classes=None, average="micro")
         self.test_acc = MulticlassAccuracy(num_classes=None, average="micro")
 
@@ -64,10 +64,33 @@ class LitClassifier(RecipeModule):
         x, _ = batch
         return torch.argmax(self.net(x), dim=-1)
 
-    def _evaluate(self, batch: Batch, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy) -> None:
+    def _evaluate(self, batch: Batch, stage: str, loss: _MeanOverSamples, accuracy: MulticlassAccuracy) -> None:
         x, y = batch
         logits = self.net(x)
-        loss.update(cross_entropy(logits, y, reduction="none"))  # `sync_dist` would round the ranks' mean count down
+        loss.update(cross_entropy(logits, y), len(y))
         accuracy.update(logits, y)
         self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(y))
         self.log(f"{stage}/acc", accuracy, on_step=False, on_epoch=True, batch_size=len(y), prog_bar=stage == "val")
+
+
+class _MeanOverSamples(Metric):
+    """The mean over the samples of all batches and ranks, of each batch's mean.
+
+    ``self.log(sync_dist=True)`` rounds the mean number of samples of a rank down to a whole one (lightning 2.6), and
+    torchmetrics' MeanMetric takes out what is NaN or, told not to, forgets the weights (1.9).
+    """
+
+    total: Tensor
+    samples: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("samples", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, mean: Tensor, samples: int) -> None:
+        self.total += mean * samples
+        self.samples += samples
+
+    def compute(self) -> Tensor:
+        return self.total / self.samples
