@@ -1,6 +1,6 @@
 """What convenience costs: steps a second of lit-optim, of Lightning as it is used, and of a hand-written loop.
 
-    python benchmarks/throughput.py --root FOLDER [--device cuda] [--compile]
+    python benchmarks/throughput.py --root FOLDER [--epochs 3] [--only afg] [--device cuda] [--compile]
 
 FOLDER holds MNIST's four IDX files. `contestants.py` says what each of them does. In a round each trains for some
 epochs, in random order; the time is that of training with validation and checkpoints, without setting up. With
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -72,7 +71,7 @@ def compiled(rounds_: int, work: Work) -> str:
     )
 
 
-def main(letters: Sequence[str] = tuple(NAMES)) -> None:
+def main() -> None:
     """Print the table, and keep it."""
     given = arguments(
         __doc__,
@@ -83,6 +82,7 @@ def main(letters: Sequence[str] = tuple(NAMES)) -> None:
         steps={"type": int, "help": "of an epoch; all unless told otherwise"},
         threads={"type": int, "default": 2, "help": "of torch; 2 unless told otherwise"},
         busy={"action": "store_true", "help": "take the time on the processor: for one thread on a machine of many"},
+        only={"default": "".join(NAMES), "help": "letters of contestants: afg"},
         compile={"action": "store_true", "help": "compare compiled networks instead"},
     )
     torch.set_num_threads(given.threads)
@@ -94,7 +94,7 @@ def main(letters: Sequence[str] = tuple(NAMES)) -> None:
     if given.compile:
         append("Compiled networks", __doc__, compiled(given.rounds, work), given.dry_run)
         return
-    takes = {letter: (lambda letter=letter: statistics.mean(train(letter, work))) for letter in letters}
+    takes = {letter: (lambda letter=letter: statistics.mean(train(letter, work))) for letter in given.only}
     measured = rounds(takes, given.rounds)
     append("Throughput", __doc__, speeds(measured, given.epochs, work), given.dry_run)
 
