@@ -186,10 +186,13 @@ def _check_study(sweeper: DictConfig, direction: str) -> None:
     """Look for the stored study that the search is to go on with; the storage gets its tables.
 
     Raises:
-        ConfigError: The storage can't be used, or the study goes the other way.
+        ConfigError: The storage can't be used, or the study has no name or goes the other way.
     """
     if not isinstance(sweeper.storage, str):
         return
+    if not sweeper.study_name:
+        problem, remedy = "a study without a name is another each time", "for example hydra.sweeper.study_name=lr"
+        raise ConfigError(Mistake("hydra.sweeper.study_name", problem, remedy=remedy))
     try:
         study = _study(sweeper)
     except KeyError:  # there is none yet
@@ -211,7 +214,7 @@ def _study(sweeper: DictConfig) -> Study:
 
     while True:
         try:
-            return optuna.load_study(study_name=sweeper.study_name or "", storage=sweeper.storage)
+            return optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
         except DBAPIError as error:
             # sweeps that start at the same time make the same tables; whenever another is faster, there is one more
             if not isinstance(error, IntegrityError) and "already exists" not in str(error):

@@ -299,10 +299,14 @@ def test_a_direction_that_is_said_is_taken_where_nothing_else_tells(lit_optim_: 
         (("hydra/sweeper=tpe", LR, "hydra.sweeper.sampler.seed=-1"), ("hydra.sweeper.sampler.seed: ", "given:   -1")),
         (("hydra/sweeper=tpe", LR, "hydra/launcher=joblib"), ("hydra.sweeper.n_jobs: ", "given:   -1")),
         (
-            ("hydra/sweeper=tpe", LR, "hydra.sweeper.storage=sqlite:////no/such/folder.db"),
+            ("hydra/sweeper=tpe", LR, "hydra.sweeper.storage=sqlite:////no/such/folder.db", STORED[1]),
             ("hydra.sweeper.storage: the storage can't be used: (sqlite3.OperationalError) unable to open",),
         ),
-        (("hydra/sweeper=tpe", LR, "hydra.sweeper.storage=nonsense"), ("storage can't be used", "sqlite:///sweep.db")),
+        (
+            ("hydra/sweeper=tpe", LR, "hydra.sweeper.storage=nonsense", STORED[1]),
+            ("storage can't be used", "sqlite:///sweep.db"),
+        ),
+        (("hydra/sweeper=tpe", LR, STORED[0]), ("hydra.sweeper.study_name: a study without a name", "study_name=lr")),
         (("hydra/sweeper=tpe_sdg",), ("hydra/sweeper: there is no 'tpe_sdg'", "nearest: tpe_sgd")),
         (("hydra/launcher=jobllib",), ("hydra/launcher: there is no", "nearest: joblib")),
         (("hydra/sweper=tpe",), ("hydra/sweper: ", "nearest: hydra/sweeper")),
