@@ -13,7 +13,7 @@ __all__ = ["GO_ON", "cause", "is_late", "is_loss", "loss", "packed", "refusal", 
 
 GO_ON = "mend the cause; if the run had begun, lit-optim resume FOLDER goes on from its last checkpoint"
 _LATE = ("timed out", "timeout")  # what torch says where nobody came
-_LOST = ("gloo", "nccl", "tcpstore", "connection closed by peer", "connection reset by peer")
+_LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "remote process exited")
 
 
 def refusal(error: BaseException) -> tuple[Mistake, ...]:
@@ -42,10 +42,8 @@ def is_late(text: str) -> bool:
 
 def is_loss(error: BaseException) -> bool:
     """Whether a process fails since another has, or hangs."""
-    from torch.distributed import DistError
-
-    known = any(word in str(error).lower() for word in _LOST)
-    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and known)
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (is_late(text) or any(word in text for word in _LOST))
 
 
 def loss(error: BaseException, which: str) -> Mistake:
@@ -55,7 +53,7 @@ def loss(error: BaseException, which: str) -> Mistake:
         error: Of the process.
         which: It is.
     """
-    last = str(error).strip().splitlines()[0]
+    last = " ".join(str(error).split())
     if is_late(last):
         return Mistake("trainer.timeout", f"{which} waited for another in vain", last, remedy=GO_ON)
     return Mistake("trainer", f"{which} lost another, which has ended without a word", last, remedy=GO_ON)

@@ -143,8 +143,12 @@ class Launched:
         if self._watch is not None:
             self._watch.close()
 
-    def fail(self, error: BaseException) -> BaseException:
+    def fail(self, error: BaseException, together: bool) -> BaseException:
         """Tell the others, who would wait otherwise, that this process does not train, or no longer does.
+
+        Args:
+            error: Of this process.
+            together: Whether all have stopped after the same batch.
 
         Returns:
             What is to be told here: what another has failed by, where this one has but lost it.
@@ -157,7 +161,7 @@ class Launched:
             codes = ((SystemExit, 143), (KeyboardInterrupt, 130), (BaseException, 1))
             atexit.register(_leave, next(code for kind, code in codes if isinstance(error, kind)))
             which = f"rank {self.rank} of {self.world_size}"
-            if isinstance(error, SystemExit):  # as all do
+            if isinstance(error, SystemExit) and together:
                 self._watch.close()
             elif is_loss(error):
                 own = loss(error, which)

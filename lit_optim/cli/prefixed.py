@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock, Thread
+from time import monotonic
 from typing import Any, TextIO
 
 __all__ = ["Prefixed", "Relay"]
@@ -91,5 +92,6 @@ class Relay:
 
     def finish(self) -> None:
         """Wait for the last lines, but not for what has outlived its process and holds the pipe still."""
+        deadline = monotonic() + _LINGER
         for reader in self._readers:
-            reader.join(_LINGER)
+            reader.join(max(0.0, deadline - monotonic()))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["all_failed", "prepare"]
 
+_TABLES = 50  # more than Optuna makes
 _DIRECTIONS: dict[str, Mode] = {"minimize": "min", "maximize": "max"}
 _NO_RANGE = "give one: 'optimizer.lr=tag(log, interval(1e-4, 1e-1))'; or choose hydra/sweeper=tpe_sgd or tpe_adamw"
 _NOTHING_FOUND = ("No trials are completed yet.", "Record does not exist.")  # of a study in memory, of a stored one
@@ -208,17 +209,18 @@ def _check_study(sweeper: DictConfig, direction: str) -> None:
         raise ConfigError(Mistake("hydra.sweeper.study_name", problem, sweeper.study_name, remedy=remedy))
 
 
-def _study(sweeper: DictConfig) -> Study:
+def _study(sweeper: DictConfig, tries: int = _TABLES) -> Study:
     import optuna
     from sqlalchemy.exc import DBAPIError, IntegrityError
 
-    while True:
-        try:
-            return optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
-        except DBAPIError as error:
-            # sweeps that start at the same time make the same tables; whenever another is faster, there is one more
-            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
-                raise
+    try:
+        return optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
+    except DBAPIError as error:
+        # sweeps that start at the same time make the same tables; whenever another is faster, there is one more
+        is_behind = isinstance(error, IntegrityError) or "already exists" in str(error)
+        if not is_behind or tries == 1:
+            raise
+    return _study(sweeper, tries - 1)
 
 
 def _calm() -> None:

@@ -21,6 +21,7 @@ _LOOK = 0.5  # seconds from one look to the next; each is one question to the ma
 _ANSWERS = 15.0  # seconds in which each says where it stands; launchers kill 30 after they have told to end
 _GRACE = 5.0  # seconds for a process to find out by itself that another has failed, and to say so in its folder
 _NEWS, _STOP, _OVER, _HEARD, _AT = "news", "stop", "over", "heard of it", "at/"
+_LAST = "last"
 
 
 class Watch:
@@ -89,6 +90,8 @@ class Watch:
             self._store.add(_HEARD, 1)
             self._said = said
             time.sleep(_GRACE)
+            if self._knows:  # it says so itself, and ends by itself, unless it hangs on the way out
+                time.sleep(_GRACE)
             self._end(said)
         elif not self._settled and self._store.check([_STOP]):
             self._settled = True
@@ -101,6 +104,7 @@ class Watch:
             self._store.set(f"{_AT}{self._rank}", str(self.lockstep.hold()))
             if _until(lambda: self._store.check(self._everyone), _ANSWERS):
                 last = max(map(int, self._store.multi_get(self._everyone))) + 1
+            last = int(self._store.compare_set(_LAST, "", str(last)))  # as the first that knew has it
         finally:
             self.lockstep.stop_after(last)
 

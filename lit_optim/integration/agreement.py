@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 import torch.distributed
@@ -81,12 +82,14 @@ def check_same_model(model: nn.Module) -> None:
     To be called by all of them.
 
     Raises:
-        PlanError: A parameter is missing in one of them, or has another shape or type there, or is frozen there alone;
-            raised in every one of them.
+        PlanError: A parameter or buffer is missing in one of them, or has another shape or type there, or is frozen
+            there alone; raised in every one of them.
     """
     if not _has_others():
         return
-    first, *others = _gathered({name: _described(parameter) for name, parameter in model.named_parameters()})
+    first, *others = _gathered(
+        {name: _described(one) for name, one in chain(model.named_parameters(), model.named_buffers())}
+    )
     told = []
     for rank, other in enumerate(others, 1):
         names = [name for name in {**first, **other} if first.get(name) != other.get(name)]
@@ -97,9 +100,10 @@ def check_same_model(model: nn.Module) -> None:
         raise PlanError(Mistake("model", problem, " | ".join(told), remedy=remedy))
 
 
-def _described(parameter: nn.Parameter) -> str:
-    shape = "uninitialized" if is_lazy(parameter) else str(tuple(parameter.shape))
-    return f"{shape} {str(parameter.dtype).removeprefix('torch.')}{'' if parameter.requires_grad else ' frozen'}"
+def _described(tensor: torch.Tensor) -> str:
+    shape = "uninitialized" if is_lazy(tensor) else str(tuple(tensor.shape))
+    kind = "buffer" if not isinstance(tensor, nn.Parameter) else "" if tensor.requires_grad else "frozen"
+    return f"{shape} {str(tensor.dtype).removeprefix('torch.')} {kind}".rstrip()
 
 
 def _has_others() -> bool:

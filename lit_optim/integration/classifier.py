@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -88,8 +90,15 @@ class _MeanOverSamples(Metric):
         self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
         self.add_state("samples", torch.zeros(()), dist_reduce_fx="sum")
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
+        def at_least_single(tensor: Tensor) -> Tensor:  # half precision counts to 2,048
+            moved = fn(tensor)
+            return moved.to(torch.promote_types(moved.dtype, torch.float32))
+
+        return super()._apply(at_least_single, exclude_state)
+
     def update(self, mean: Tensor, samples: int) -> None:
-        self.total += mean * samples
+        self.total += mean.to(self.total.dtype) * samples
         self.samples += samples
 
     def compute(self) -> Tensor:

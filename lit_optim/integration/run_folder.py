@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ _EVENTS = "events.out.tfevents.*"
 _SIGNS_OF_A_RUN = (".hydra", "metrics.json", "plan.json", "checkpoints", _EVENTS, _TABLE)
 LAST = "checkpoints/last.ckpt"
 """Where a run's last checkpoint lies in its folder."""
+_one_writer = threading.Lock()  # a thread that ends the process may write while another does
 _GLANCE = 0.1  # seconds for somebody who only looks whether the run is held, as `lit-optim compare` does
 
 
@@ -112,11 +114,12 @@ class RunFolder:
         """Write a file so that a reader sees the old content or the new, and never a part."""
         target, partial = self.path / name, self.path / f"{name}.tmp"
         self._written += [target, partial]
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        with _one_writer:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
 
     def note(self, *paths: Path) -> None:
         """Say that this launch also made these files."""

@@ -30,7 +30,10 @@ def test_a_refusal_is_told_as_it_is_and_a_bug_by_its_name() -> None:
     [
         (RuntimeError(LATE), True),
         (RuntimeError(CLOSED), True),
-        (DistBackendError("NCCL error"), True),
+        (DistBackendError("NCCL error: remote process exited or there was a network error"), True),
+        (DistBackendError("NCCL error: Duplicate GPU detected"), False),
+        (RuntimeError("[enforce fail at gloo/allreduce.cc:42] op.preamble.length <= op.nbytes"), False),
+        (RuntimeError(), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("gloo"), False),
     ],

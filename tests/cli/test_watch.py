@@ -86,6 +86,16 @@ def test_without_an_answer_of_each_all_go_on(watched: Watched, monkeypatch: pyte
     assert stops(first) == 0
 
 
+def test_all_do_as_the_first_that_knows(watched: Watched) -> None:
+    store = HashStore()
+    store.set(watch._LAST, "0")  # of one that has waited in vain for an answer which came after all
+    first, second = watched(2, 2, store=store)
+    first.lockstep.note(0, 3)
+    first.lockstep.ask()
+    wait_for(lambda: first._settled and second._settled)
+    assert [stops(first), stops(second)] == [0, 0]
+
+
 def test_the_first_that_fails_is_heard_and_who_waits_is_ended(watched: Watched, ended: list[int]) -> None:
     told: list[str] = []
     failed, lost, _ = watched(3, 3, on_stuck=told.append)

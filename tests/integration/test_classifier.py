@@ -67,6 +67,15 @@ def test_a_loss_that_is_no_number_is_told(module: lo.LitClassifier, trainer: Tra
     assert math.isnan(metrics["val/loss"])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_loss_is_summed_in_single_precision_at_least(module: lo.LitClassifier, dtype: torch.dtype) -> None:
+    module.to(dtype)  # as lightning does for `precision=bf16-true`
+    for _ in range(700):
+        module.val_loss.update(torch.tensor(4.125, dtype=dtype), 100)
+    assert module.val_loss.compute() == 4.125
+    assert module.val_loss.samples == 70_000
+
+
 def test_a_second_evaluation_starts_from_nothing(module: lo.LitClassifier, trainer: Trainer) -> None:
     assert trainer.validate(module, Batches(8), verbose=False) == trainer.validate(module, Batches(8), verbose=False)
 
