@@ -86,10 +86,8 @@ class Cadence:
     def is_near(self, name: str, step: int, window: int) -> bool:
         """Whether it is due at this step, or in fewer than ``window`` steps after it."""
         every = self.steps[name]
-        early = self.early.get(name, every)
-        if step < every and step + -step % early < every and -step % early < window:
-            return True
-        return every > 0 and -step % every < window
+        early = self.early.get(name, every) if step < every else every
+        return every > 0 and min(-step % every, -step % early) < window
 
 
 def is_count(value: object) -> TypeGuard[int]:

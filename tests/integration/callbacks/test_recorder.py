@@ -380,8 +380,14 @@ def test_what_is_no_time_is_refused(seconds: Any) -> None:
         Recorder(flush_seconds=seconds)
 
 
-@pytest.mark.parametrize(("seconds", "written"), [(0.0, [1, 2, 3, 4, 5, 6, 7]), (3600.0, [0] * 7), (None, [0] * 7)])
-def test_slow_steps_are_written_before_there_are_many(seconds: float | None, written: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "processes", "written"),
+    [(0.0, 1, [1, 2, 3, 4, 5, 6, 7]), (0.0, 2, [0] * 7), (3600.0, 1, [0] * 7), (None, 1, [0] * 7)],
+)
+def test_slow_steps_are_written_before_there_are_many(
+    seconds: float | None, processes: int, written: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "world_size", processes)
     class Reading(Callback):
         def on_train_batch_end(self, *_: Any) -> None:
             seen.append(len(listening.rows))
