@@ -388,6 +388,7 @@ def test_slow_steps_are_written_before_there_are_many(
     seconds: float | None, processes: int, written: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Trainer, "world_size", processes)
+
     class Reading(Callback):
         def on_train_batch_end(self, *_: Any) -> None:
             seen.append(len(listening.rows))
