@@ -143,7 +143,7 @@ class Launched:
         if self._watch is not None:
             self._watch.close()
 
-    def fail(self, error: BaseException, together: bool) -> BaseException:
+    def fail(self, error: BaseException, *, together: bool = False) -> BaseException:
         """Tell the others, who would wait otherwise, that this process does not train, or no longer does.
 
         Args:

@@ -124,7 +124,7 @@ def train(
             folder.withdraw()
         told = translated(error, output, started)
         if launched is not None:
-            lost, told = told, launched.fail(told, rank is not None and rank.has_stopped)
+            lost, told = told, launched.fail(told, together=rank is not None and rank.has_stopped)
             if told is not lost:
                 _note_end(told, folder, files)
         if told is error:

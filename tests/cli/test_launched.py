@@ -111,6 +111,7 @@ Met = Callable[..., list[Any]]
 @pytest.fixture
 def meet(free_port: int, monkeypatch: pytest.MonkeyPatch) -> Met:
     """What each of several processes comes to; here they are threads."""
+    monkeypatch.setattr(launched, "_PATIENCE", timedelta(seconds=20))
     monkeypatch.setattr(launched, "_tell_hydra", lambda folder: None)
 
     def outcome(one: Launched, said: Path | BaseException) -> Any:
