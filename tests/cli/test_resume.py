@@ -22,10 +22,11 @@ import os, signal
 from lightning.pytorch import Callback
 
 class Ending(Callback):
-    def __init__(self, at: int, sent: str) -> None:
+    def __init__(self, at: int, sent: str, moment: str = "on_train_batch_start") -> None:
         self.at, self.sent = at, sent
+        setattr(self, moment, self.end)
 
-    def on_train_batch_start(self, trainer, *args) -> None:
+    def end(self, trainer, *args) -> None:
         if trainer.global_step == self.at:
             os.kill(os.getpid(), getattr(signal, self.sent))
 """
@@ -90,6 +91,31 @@ def test_it_ends_as_an_uninterrupted_run(
     assert identical(state(whole), state(cut))
     assert scalars(whole) == scalars(cut)
     assert [step for step, _ in scalars(cut)["train/loss"]] == [*range(36)]
+    for part in ("status", "final", "best", "steps", "epochs"):
+        assert metrics(whole)[part] == metrics(cut)[part]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [24, 36])
+def test_a_validation_that_was_cut_off_from_its_batch_is_made_up_for(
+    at: int, process: Any, lit_optim_: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "ending.py").write_text(ENDING)
+    common = (*SHORT, "schedule=plateau", "schedule.lr.patience=0", "schedule.lr.threshold=0.9")
+    common = (*common, "callbacks.last.every_n_train_steps=12")
+    ended = process(
+        "train", *common, "hydra.run.dir=cut", "+callbacks.ending._target_=ending.Ending", f"+callbacks.ending.at={at}",
+        "+callbacks.ending.sent=SIGKILL", "+callbacks.ending.moment=on_validation_start",
+    )  # fmt: skip
+    assert ended.code == -9
+    assert lit_optim_("train", *common, "hydra.run.dir=whole").code == 0
+    resumed = lit_optim_("resume", "cut", "callbacks.ending=null")
+    assert resumed.code == 0, resumed.err
+    assert f"goes on from step {at}" in resumed.out
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert identical(state(whole), state(cut))
+    assert scalars(whole) == scalars(cut)
+    assert scalars(whole)["lr/default"][-1][1] < 2e-4  # of 1e-3: validation has been looked at
     for part in ("status", "final", "best", "steps", "epochs"):
         assert metrics(whole)[part] == metrics(cut)[part]
 

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_optim.integration.after_batch import do_what_follows
 from lit_optim.integration.catch_up import ask_again, needs_catching_up, skip
 from lit_optim.integration.checkpoint import KEY
 from lit_optim.scheduler import PlanScheduler
@@ -73,13 +74,17 @@ class Continuing(Callback):
                 if first:
                     restore_random_state(self._epoch_began)
                 skip(trainer, epoch["batches"])
-        if epoch:
+        if do_what_follows(trainer) or epoch:
             self._restore(trainer)
         self._loaded = {}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember how the epoch began: from here on the order of its samples may be drawn."""
         self._epoch_began = random_state()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """An epoch of which only the end was left to do has had no batch after which Lightning says that it goes on."""
+        trainer.fit_loop.epoch_loop.restarting = False
 
     def _restore(self, trainer: Trainer) -> None:
         own = _own(trainer, self._loaded.get("random", ()))
