@@ -13,15 +13,16 @@ import torch
 TWO = ("train", "trainer=ddp_cpu", "data=digits", "data.batch_size=64", "model.hidden_dims=[8]", "test=false",
        "trainer.max_epochs=3", "trainer.limit_train_batches=8", "trainer.limit_val_batches=1")  # fmt: skip
 FAULTS = """
-import os, signal, time
+import os, signal, time, torch
 from lightning.pytorch import Callback, seed_everything
 from lit_optim.data import Digits
 
 class Fault(Callback):
-    def __init__(self, how, rank=1, at=12, pause=0.0, only=""):
+    def __init__(self, how, rank=1, at=12, pause=0.0, only="", moment="on_train_batch_start"):
         self.how, self.rank, self.at, self.pause, self.only = how, rank, at, pause, only
+        setattr(self, moment, self.act)
 
-    def on_train_batch_start(self, trainer, module, *args):
+    def act(self, trainer, module, *args, **more):
         open(f"alive.{os.getpid()}", "w").close()
         time.sleep(self.pause)
         here = trainer.global_rank == self.rank and trainer.global_step == self.at
@@ -40,6 +41,12 @@ class OtherData(Digits):
         if os.environ.get("LOCAL_RANK") == "1":
             loader.batch_size //= 2
         return loader
+
+class Workers(Digits):
+    def train_dataloader(self):
+        whole = super().train_dataloader()
+        data = torch.utils.data.TensorDataset(*whole.tensors)
+        return torch.utils.data.DataLoader(data, whole.batch_size, num_workers=1)
 
 class OtherSeed(Digits):
     def __init__(self, **more):

@@ -22,6 +22,7 @@ from lit_optim.cli.reporting import FULL_ERROR, report, restore_full_error
 from lit_optim.cli.suggestions import without_leftovers
 from lit_optim.cli.top_level import check_top_level
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
+from lit_optim.integration.terminated import ending_at_once
 from lit_optim.targets import allowing
 
 __all__ = ["Ended", "Job", "hydra_files", "is_sweep"]
@@ -76,6 +77,7 @@ class Job:
         sys.argv = [*self.typed]  # for whoever notes how the run was started
         restore_full_error(self.full_error)
         with ExitStack() as stack:
+            stack.enter_context(ending_at_once())
             stack.enter_context(allowing(*self.factories))
             if away:  # beside others, which print on the same terminal
                 stack.enter_context(redirect_stdout(stack.enter_context(Prefixed(sys.stdout, _mark))))

@@ -70,6 +70,8 @@ def unpacked(text: str) -> tuple[Mistake, ...]:
 
 
 def _named(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return "it was told to end (SIGTERM)"
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 

@@ -153,7 +153,7 @@ class Launched:
         Returns:
             What is to be told here: what another has failed by, where this one has but lost it.
         """
-        if not self.has_met and isinstance(error, Exception):
+        if not self.has_met and isinstance(error, (Exception, SystemExit)):
             with contextlib.suppress(LitOptimError):  # it says what this process says itself
                 self._meet({"mistakes": packed(refusal(error))})
             return error

@@ -22,8 +22,9 @@ from lit_optim.cli.prefixed import Relay
 from lit_optim.cli.rank_folder import Assignment, RankFolder, Report
 from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import shown
-from lit_optim.cli.supervision import Outcome, supervise
+from lit_optim.cli.supervision import TERMINATED, Outcome, supervise
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
+from lit_optim.integration.terminated import Terminated
 
 if TYPE_CHECKING:
     from lightning.fabric.plugins import ClusterEnvironment
@@ -31,13 +32,9 @@ if TYPE_CHECKING:
 
     from lit_optim.integration.run_folder import RunFolder
 
-__all__ = ["Ranks", "Terminated"]
+__all__ = ["Ranks"]
 
 _FOREVER = 1800.0  # seconds, as Lightning has it where the config says nothing
-
-
-class Terminated(SystemExit):
-    """A run that was told to end."""
 
 
 class Ranks:
@@ -177,7 +174,7 @@ def failure(
     silent = [rank for rank in silent if outcome.codes[rank] != -signal.SIGABRT]
     if silent:
         rank = min(silent, key=lambda rank: outcome.codes[rank] > 0)  # a signal comes from outside
-        code = -outcome.codes[rank]
+        code = signal.SIGTERM if outcome.codes[rank] == TERMINATED else -outcome.codes[rank]
         hint = "; the system does that to what takes too much memory" if code == signal.SIGKILL else ""
         how = f"was ended by {signal.Signals(code).name}" if code > 0 else f"ended with {-code} and without a word"
         return RunError(Mistake(f"rank {rank} of {count}", f"it {how}, and the others with it{hint}", remedy=remedy))

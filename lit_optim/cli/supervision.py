@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
-__all__ = ["Outcome", "Process", "supervise"]
+__all__ = ["TERMINATED", "Outcome", "Process", "supervise"]
 
 _LOOK = 0.05  # seconds from one look to the next
 _GRACE = 5.0  # seconds for the others to find out by themselves that one has failed, and to say so in their folder
-_TERMINATED = 143  # of a rank that has ended as it was told to
+TERMINATED = 143  # of a rank that has ended as it was told to
 
 
 class Process(Protocol):
@@ -89,7 +89,7 @@ def _watched(
         if not terminated and (signals or asked()):
             terminated = True
             deadline = min(deadline, now + patience if stop() else now)
-        elif any(code not in (None, 0, _TERMINATED) for code in codes) or (any(codes) and not terminated):
+        elif any(code not in (None, 0, TERMINATED) for code in codes) or (any(codes) and not terminated):
             deadline = min(deadline, now + _GRACE)
         elif any(code is not None for code in codes):
             deadline = min(deadline, now + patience)

@@ -71,12 +71,14 @@ def train(
     from lit_optim.cli.failures import translated
     from lit_optim.cli.quiet import quiet
     from lit_optim.cli.ranks import Ranks
+    from lit_optim.cli.workers import spare_workers
     from lit_optim.integration.callbacks import RunFiles
     from lit_optim.integration.callbacks.stop_together import StopTogether
     from lit_optim.integration.run_folder import LAST, RunFolder
     from lit_optim.state_types import trust
 
     quiet()
+    spare_workers()
     output = Path(HydraConfig.get().runtime.output_dir)
     folder = RunFolder(output, NewFolders.of(output), goes_on)
     if goes_on:  # which is to find its checkpoints there

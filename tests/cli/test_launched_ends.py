@@ -94,6 +94,33 @@ def test_sigterm_stops_all_machines_after_the_same_batch(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moment", ["setup", "on_test_batch_start"])
+def test_sigterm_outside_of_training_ends_all_machines_and_is_told(moment: str, job: Job, tmp_path: Path) -> None:
+    both = job("torchrun", "train", *LAUNCHED, "test=true", *fault("none", pause=2, moment=moment))
+    wait_for(lambda: any(one.poll() is not None for one in both) or len(of_ranks(tmp_path)) == 2)
+    both[1].send_signal(signal.SIGTERM)
+    assert [one.wait(25) for one in both] == [1, 1], printed(tmp_path)  # before torchrun kills, after 30 seconds
+    assert "rank 1 of 2: it failed, and the others with it: it was told to end (SIGTERM)" in printed(tmp_path)
+    assert not any(map(is_alive, of_ranks(tmp_path)))
+    if moment != "setup":
+        assert "it was told to end (SIGTERM)" in metrics(tmp_path / "cut")["error"]
+
+
+@pytest.mark.slow
+def test_workers_of_a_loader_outlive_what_torchrun_sends_to_all_processes(job: Job, tmp_path: Path) -> None:
+    data = ("data=own", "data._target_=faults.Workers", "data.batch_size=64")
+    both = job("torchrun", "train", *(one for one in LAUNCHED if not one.startswith("data")), *data,
+               *fault("none", pause=0.3))  # fmt: skip
+    wait_for(lambda: any(one.poll() is not None for one in both) or len(of_ranks(tmp_path)) == 2)
+    both[1].send_signal(signal.SIGTERM)
+    assert [one.wait(60) for one in both] == [1, 1], printed(tmp_path)
+    assert printed(tmp_path).count("lit-optim: terminated") == 1
+    assert "DataLoader worker" not in printed(tmp_path)
+    batches = state(tmp_path / "cut")["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    assert 0 < batches["current"]["completed"] < 8
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by", "how", "rank", "codes", "said"),
     [

@@ -190,7 +190,7 @@ def test_a_sweep_that_is_cut_short_tells_of_its_one_result(
         textwrap.dedent(
             f"""
             from lightning.pytorch import Callback
-            from lit_optim.cli.ranks import Terminated
+            from lit_optim.integration.terminated import Terminated
 
             class Ends(Callback):
                 def __init__(self, seed):

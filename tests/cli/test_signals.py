@@ -4,8 +4,10 @@ import json
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from forked import Server
 
 
@@ -31,3 +33,35 @@ def test_a_signal_ends_a_run(sent: signal.Signals, code: int, said: str, forked:
     assert f"lit-optim: {said}" in errors
     assert "Traceback" not in errors
     assert json.loads(metrics[0].read_text())["status"] == "crashed"
+
+
+ENDED = """
+import os, signal
+from lightning.pytorch import Callback
+
+class Ended(Callback):
+    def __init__(self, moment):
+        setattr(self, moment, lambda *args, **more: os.kill(os.getpid(), signal.SIGTERM))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["setup", "on_test_batch_start"])
+def test_the_signal_ends_what_does_not_train(moment: str, process: Any, lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "ended.py").write_text(ENDED)
+    small = ("data=digits", "trainer.max_epochs=2", "trainer.limit_train_batches=2", "hydra.run.dir=run")
+    ended = process("train", *small, "+callbacks.ended._target_=ended.Ended", f"+callbacks.ended.moment={moment}")
+    assert ended.code == 143, ended.err
+    assert "lit-optim: terminated" in ended.err
+    assert "Traceback" not in ended.err
+    if moment == "setup":
+        assert not (tmp_path / "run").exists()
+        return
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["status"] == "crashed"
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["optimizer_states"]  # and not the tested weights
+    assert lit_optim_("resume", "run", "callbacks.ended=null").code == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["status"] == "finished"
+    assert "test/acc" in metrics["final"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import platform
+import signal
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +14,14 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_optim.integration.callbacks.stop_together import StopTogether, is_between_steps
 from lit_optim.integration.checkpoint import Checkpoint
 from lit_optim.integration.dashboard import BEST
 from lit_optim.integration.run_folder import LAST, RunFolder
+from lit_optim.integration.terminated import end_at_once
 from lit_optim.integration.tracker import IDS, Tracker
 from lit_optim.plan import Plan
 from lit_optim.render import plan_text, save_figure
@@ -144,6 +148,11 @@ class RunFiles(Callback):
         if trainer.is_global_zero:
             self._write_metrics("running", trainer)
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let SIGTERM end the test: Lightning passes it over, or has the processes wait for each other."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, end_at_once)
+
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the test's metrics."""
         self._note_metrics(trainer)
@@ -152,7 +161,8 @@ class RunFiles(Callback):
         """Mark a run that had begun as crashed."""
         if self.has_started and trainer.is_global_zero:
             self._write_metrics("crashed", trainer, f"{type(exception).__name__}: {exception}".removesuffix(": "))
-        if isinstance(exception, SIGTERMException) and _stands_still(trainer) and _saves_last(trainer):
+        fits = trainer.state.fn == TrainerFn.FITTING  # a test may be of the best weights
+        if fits and isinstance(exception, SIGTERMException) and _stands_still(trainer) and _saves_last(trainer):
             trainer.save_checkpoint(self.folder.path / LAST)
         for tracker in _trackers(trainer) if self.has_started and trainer.is_global_zero else ():
             try:

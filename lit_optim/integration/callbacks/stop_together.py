@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_optim.integration.lockstep import Lockstep
+from lit_optim.integration.terminated import end_at_once
 
 __all__ = ["StopTogether", "is_between_steps"]
 
@@ -35,9 +36,14 @@ class StopTogether(Callback):
         self._of_lightning: Any = None
         self.has_stopped = False
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """There is nothing to save yet."""
+        self._of_lightning = signal.signal(signal.SIGTERM, end_at_once)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal to this process is one to all of them."""
-        self._of_lightning = signal.signal(signal.SIGTERM, lambda *_: self._lockstep.ask())
+        before = signal.signal(signal.SIGTERM, lambda *_: self._lockstep.ask())
+        self._of_lightning = self._of_lightning or before
         self._lockstep.note(self._rank, self._batches)
 
     def on_train_batch_end(
@@ -54,7 +60,8 @@ class StopTogether(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What is left to do can't be gone on with."""
         self._lockstep.leave(self._rank)
-        signal.signal(signal.SIGTERM, self._of_lightning)
+        signal.signal(signal.SIGTERM, end_at_once)
+        self._of_lightning = None
 
 
 def is_between_steps(trainer: Trainer) -> bool:
