@@ -79,3 +79,34 @@ def test_a_plateau_inside_of_another_is_refused(monkeypatch: pytest.MonkeyPatch,
         "schedule.lr.inner: a schedule that follows a metric can't be a part of another",
         "    fix:     let it stand by itself; it has a warmup of its own",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("StepLR", "use lit_optim.schedules.Exponential with staircase: true, or join torch's in a "),
+        ("CyclicLR", "join torch's in a "),
+        ("ReduceLROnPlateau", "use lit_optim.schedules.Plateau by itself; it has a warmup of its own"),
+    ],
+)
+def test_a_scheduler_of_torchs_inside_of_ours_is_refused_with_what_to_do_instead(name: str, fix: str) -> None:
+    inner = {"_target_": f"torch.optim.lr_scheduler.{name}"}
+    sequence = "torch.optim.lr_scheduler.SequentialLR, with a LinearLR for a warm-up"
+    for node, place in (
+        ({"_target_": "lit_optim.schedules.Warmup", "schedule": inner}, "k.schedule"),
+        ({"_target_": "lit_optim.schedules.Joined", "schedules": [inner], "at": []}, "k.schedules.0"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            schedule_of(node, "k")
+        assert str(refused.value).splitlines() == [
+            f"{place}._target_: a scheduler of torch's can't be a part of this schedule",
+            f"    given:   torch.optim.lr_scheduler.{name}",
+            f"    fix:     {fix}{sequence if fix.endswith(' ') else ''}",
+        ]
+
+
+def test_what_is_named_instead_exists() -> None:
+    from lit_optim import schedules
+    from lit_optim.schedule_nodes import _SAME
+
+    assert all(hasattr(schedules, own.partition(" ")[0]) for own in _SAME.values())

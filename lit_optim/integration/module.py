@@ -34,6 +34,7 @@ from lit_optim.integration.checkpoint_io import AtomicCheckpointIO
 from lit_optim.integration.compiled import accept_compiled
 from lit_optim.integration.horizon import accumulation_schedulers, fitting_horizon, warned_of_time
 from lit_optim.integration.loop import check_loop, check_needs
+from lit_optim.integration.shard_steps import check_steps
 from lit_optim.integration.sharding import listing_units, supply_configure_model
 from lit_optim.monitors import monitors_in
 from lit_optim.plan import Plan
@@ -99,6 +100,7 @@ def configure_optimizers(module: LightningModule, recipe: RecipeLike) -> Optimiz
     plan = warned_of_time(agreed(lambda: make_plan(module, recipe, horizon)), module.trainer)
     plan = listing_units(plan, module.trainer, module)
     check_needs(module.trainer, plan, needs_in(plan))
+    check_steps(module, plan)
     late = _frozen_too_late(module, plan)
     optimizer, scheduler = build(module, plan)
     scheduler.follows_steps = True

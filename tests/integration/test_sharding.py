@@ -81,6 +81,7 @@ def test_a_mesh_that_splits_layers_is_refused() -> None:
 def test_what_fsdp2_cannot_do_is_refused_beforehand() -> None:
     module = lo.attach(Net(), SGD)
     module.scale, module.none = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.empty(0, 3))
+    module.table = nn.Embedding(3, 2, sparse=True)
     strategy = ModelParallelStrategy()
     strategy._layer_sync = TorchSyncBatchNorm()
     module._trainer = SimpleNamespace(strategy=strategy, callbacks=[], state=TrainerState())  # type: ignore[assignment]
@@ -90,6 +91,7 @@ def test_what_fsdp2_cannot_do_is_refused_beforehand() -> None:
         told = [(one.key, one.given, one.remedy) for one in refusal.value.mistakes]
         assert told == [
             ("trainer.sync_batchnorm", None, "use trainer=ddp, or leave it out"),
+            ("model", "table (sparse=True)", "make it dense, or use trainer=ddp"),
             ("model", "scale, of shape ()", "give it the shape (1,), or use trainer=ddp"),
             ("model", "none, of shape (0, 3)", "leave it out, or use trainer=ddp"),
         ]
