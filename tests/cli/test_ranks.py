@@ -341,6 +341,7 @@ REFUSED = Report(1.0, PlanError(), "Traceback\nPlanError\n")
     [
         ([1, -9], [], {0: LOST}, "rank 1 of 2: it was ended by SIGKILL"),
         ([1, -11], [], {}, "rank 1 of 2: it was ended by SIGSEGV"),
+        ([0, 143], [], {}, "rank 1 of 2: it was ended by SIGTERM"),
         ([1, -9], [1], {0: LATE}, "rank 1 of 2 hung: rank 0 waited 2 seconds"),
         ([-6, -9], [1], {}, "rank 1 of 2 hung: the others waited 2 seconds"),
         ([-6, 1], [], {1: LOST}, "rank 1 of 2: it failed, and the others with it: RuntimeError: Connection closed"),
