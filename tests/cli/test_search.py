@@ -261,14 +261,14 @@ def test_a_direction_that_is_said_is_taken_where_nothing_else_tells(lit_optim_: 
         "    def training_step(self, batch, _):\n"
         "        return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])\n"
         "    def validation_step(self, batch, _):\n"
-        "        self.log('val/mae', 0.5)\n"
+        "        self.log('val/score', 0.5)\n"
     )
     bare = [one for one in BARE if not one.startswith("model.")]
-    space = ("~model", "+model._target_=mae.Mae", "optimized_metric=val/mae", "hydra/sweeper=optuna", LR)
+    space = ("~model", "+model._target_=mae.Mae", "optimized_metric=val/score", "hydra/sweeper=optuna", LR)
     ended = lit_optim_("train", *bare, *space, "-m", "hydra.sweeper.n_trials=2", *STORED)  # minimizes, unless told
     assert ended.code == 0, ended.err
     assert study(tmp_path).direction.name == "MINIMIZE"
-    assert "by best val/mae (lower is better)" in ended.out
+    assert "by best val/score (lower is better)" in ended.out
 
 
 # --- what is refused before the first job ----------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_a_direction_that_is_said_is_taken_where_nothing_else_tells(lit_optim_: 
             ("hydra/sweeper=tpe", LR, "hydra.sweeper.direction=maximize", "optimized_metric=val/loss"),
             ("hydra.sweeper.direction: less of val/loss is better", "=minimize"),
         ),
-        (("hydra/sweeper=tpe", LR, "optimized_metric=val/mae"), ("whether more or less of val/mae is better",)),
+        (("hydra/sweeper=tpe", LR, "optimized_metric=val/score"), ("whether more or less of val/score is better",)),
         (("hydra/sweeper=tpe", LR, "optimized_metric=null"), ("optimized_metric: a search has nothing to look at",)),
         (("hydra/sweeper=tpe", LR, "hydra.sweeper.n_trials=0"), ("hydra.sweeper.n_trials: ", "given:   0")),
         (("hydra/sweeper=tpe", LR, "hydra.sweeper.sampler.seed=-1"), ("hydra.sweeper.sampler.seed: ", "given:   -1")),

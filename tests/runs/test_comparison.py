@@ -98,24 +98,24 @@ def test_losses_are_sorted_from_the_lowest(mode: str | None, order: list[str]) -
 
 
 def test_events_are_read_only_where_the_run_kept_the_other_extreme(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_run(Path("a"), metrics={"val/mae": [0.3, 0.2, 0.25], "val/acc": 0.5})
+    make_run(Path("a"), metrics={"val/score": [0.3, 0.2, 0.25], "val/acc": 0.5})
     read: list[str] = []
     original = comparison.curve_of
     monkeypatch.setattr(comparison, "curve_of", lambda folder, tag: read.append(tag) or original(folder, tag))
     assert compared().rows[0].best.mean == 0.5
     assert read == []
-    assert compared(metric="val/mae", mode="min").rows[0].best.mean == pytest.approx(0.2)
-    assert read == ["val/mae"]
+    assert compared(metric="val/score", mode="min").rows[0].best.mean == pytest.approx(0.2)
+    assert read == ["val/score"]
 
 
 def test_where_no_curve_tells_the_best_the_last_value_stands_for_it_and_that_is_told() -> None:
     for job in range(3):
-        [events] = make_run(Path(f"{job}"), lr=job + 1.0, metrics={"val/mae": [0.3, 0.2, 0.25]}).glob("events*")
+        [events] = make_run(Path(f"{job}"), lr=job + 1.0, metrics={"val/score": [0.3, 0.2, 0.25]}).glob("events*")
         events.unlink()
-    found = compared(metric="val/mae", mode="min")
+    found = compared(metric="val/score", mode="min")
     assert [row.best.mean for row in found.rows] == [0.25] * 3
     assert found.problems == (
-        "0 and 2 more: no curve of val/mae to find its minimum in, so the last value stands for the best",
+        "0 and 2 more: no curve of val/score to find its minimum in, so the last value stands for the best",
     )
 
 

@@ -48,8 +48,8 @@ def test_the_whole_text() -> None:
 
 
 def test_a_mode_that_was_guessed_is_told() -> None:
-    make_run(Path("runs/a"), metrics={"val/mae": 0.5}, optimized_metric="val/mae")
-    by = "by best val/mae (higher is better, which is assumed; else lit-optim compare --mode min)"
+    make_run(Path("runs/a"), metrics={"val/score": 0.5}, optimized_metric="val/score")
+    by = "by best val/score (higher is better, which is assumed; else lit-optim compare --mode min)"
     assert by in as_text(compared(), width=132)
 
 
