@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lit_optim.tables import ABSENT, shortened, table, wrapped
+from lit_optim.tables import ABSENT, NO_BREAK, shortened, table, wrapped
 
 __all__ = ["Cells", "folded", "labelled", "laid_out"]
 
@@ -18,7 +18,6 @@ _FEW = 4  # runs that can be read from left to right
 _TARGET = "._target_"
 _RULES = "rules."
 _THERE = "there"  # the cell of a rule that a row has
-_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def laid_out(names: Sequence[str], results: Cells, settings: Cells, rest: Cells, width: int) -> str:
@@ -98,8 +97,8 @@ def _notes(node: str, variant: Sequence[str], settings: Cells, node_of: Mapping[
     for choice in dict.fromkeys(variant):
         row = variant.index(choice)
         said = {key.removeprefix(f"{node}."): settings[key][row] for key in node_of if node_of[key] == node}
-        texts = [f"{key} {cell}".replace(" ", _NO_BREAK) for key, cell in said.items() if cell != ABSENT]
-        texts = [text for text in texts if not text.startswith(f"_target_{_NO_BREAK}")]
+        texts = [f"{key} {cell}".replace(" ", NO_BREAK) for key, cell in said.items() if cell != ABSENT]
+        texts = [text for text in texts if not text.startswith(f"_target_{NO_BREAK}")]
         if texts:
             yield f"with {node}{'' if choice == _THERE else f' {choice}'}: {', '.join(texts)}"
 
