@@ -24,6 +24,8 @@ from lit_optim.errors import Mistake, RunError, nearest
 __all__ = ["run"]
 
 _SETTINGS = ("config.yaml", "hydra.yaml", "overrides.yaml")
+_EVENTS = "events.out.tfevents.*"  # which Lightning opens before there are settings
+_ANEW = "start it anew with its command; this folder may be deleted"
 _HELP = """\
 usage: lit-optim resume FOLDER [overrides]
 
@@ -95,8 +97,13 @@ class _Before:
         missing = [name for name in _SETTINGS if not (settings / name).is_file()]
         if missing and settings.is_dir():
             problem = f"nothing can go on from here: .hydra/ lacks {' and '.join(missing)}"
-            remedy = "restore them; if the run was killed before it had them, start it anew with its command"
+            remedy = f"restore them; if the run was killed before it had them, {_ANEW}"
             raise RunError(Mistake("FOLDER", problem, str(folder), remedy=remedy))
+        if missing and all(path.match(_EVENTS) for path in folder.iterdir()):
+            problem = "nothing can go on from here: a run that was killed here had not come to write its settings"
+            raise RunError(
+                Mistake("FOLDER", problem, str(folder), remedy=f"{_ANEW}; or name the folder of another run")
+            )
         if missing:
             inside = sorted(path.parent.parent for path in folder.glob("*/*/.hydra/config.yaml"))
             inside += sorted(path.parent.parent for path in folder.glob("*/.hydra/config.yaml"))

@@ -211,8 +211,28 @@ def test_a_run_that_was_killed_before_its_settings_were_whole_is_started_anew(
         "lit-optim: RunError",
         f"FOLDER: nothing can go on from here: .hydra/ lacks {lacking}",
         f"    given:   {tmp_path / 'cut'}",
-        "    fix:     restore them; if the run was killed before it had them, start it anew with its command",
+        "    fix:     restore them; if the run was killed before it had them, start it anew with its command; "
+        "this folder may be deleted",
     ]
+
+
+@pytest.mark.parametrize("left", [(), ("events.out.tfevents.1700000000.host.1.0",)])
+def test_a_run_that_was_killed_before_it_had_any_settings_is_started_anew(
+    left: tuple[str, ...], lit_optim_: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "cut").mkdir()
+    for name in left:
+        (tmp_path / "cut" / name).touch()
+    ended = lit_optim_("resume", "cut")
+    assert ended.code == 1
+    assert ended.err.splitlines() == [
+        "lit-optim: RunError",
+        "FOLDER: nothing can go on from here: a run that was killed here had not come to write its settings",
+        f"    given:   {tmp_path / 'cut'}",
+        "    fix:     start it anew with its command; this folder may be deleted; or name the folder of another run",
+    ]
+    (tmp_path / "cut" / "mine.txt").touch()
+    assert "deleted" not in lit_optim_("resume", "cut").err
 
 
 @pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])
