@@ -12,19 +12,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lit_optim.cli.overrides import accept_new_keys
+from lit_optim.cli.study import load_study
 from lit_optim.errors import ConfigError, Mistake, nearest
 from lit_optim.names import dotted_name
 from lit_optim.runs.metric import Mode, known_mode
 from lit_optim.runs.settings import flat
 
 if TYPE_CHECKING:
-    from optuna import Study
-
     from lit_optim.traits import Traits
 
 __all__ = ["all_failed", "prepare"]
 
-_TABLES = 50  # more than Optuna makes
 _DIRECTIONS: dict[str, Mode] = {"minimize": "min", "maximize": "max"}
 _NO_RANGE = "give one: 'optimizer.lr=tag(log, interval(1e-4, 1e-1))'; or choose hydra/sweeper=tpe_sgd or tpe_adamw"
 _NOTHING_FOUND = ("No trials are completed yet.", "Record does not exist.")  # of a study in memory, of a stored one
@@ -195,7 +193,7 @@ def _check_study(sweeper: DictConfig, direction: str) -> None:
         problem, remedy = "a study without a name is another each time", "for example hydra.sweeper.study_name=lr"
         raise ConfigError(Mistake("hydra.sweeper.study_name", problem, remedy=remedy))
     try:
-        study = _study(sweeper)
+        study = load_study(sweeper)
     except KeyError:  # there is none yet
         return
     except Exception as error:  # whatever a database may raise
@@ -207,20 +205,6 @@ def _check_study(sweeper: DictConfig, direction: str) -> None:
         remedy = "name another study, or the same metric"
         problem = f"this study is to {before} its metric, and the search to {direction} it"
         raise ConfigError(Mistake("hydra.sweeper.study_name", problem, sweeper.study_name, remedy=remedy))
-
-
-def _study(sweeper: DictConfig, tries: int = _TABLES) -> Study:
-    import optuna
-    from sqlalchemy.exc import DBAPIError, IntegrityError
-
-    try:
-        return optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
-    except DBAPIError as error:
-        # sweeps that start at the same time make the same tables; whenever another is faster, there is one more
-        is_behind = isinstance(error, IntegrityError) or "already exists" in str(error)
-        if not is_behind or tries == 1:
-            raise
-    return _study(sweeper, tries - 1)
 
 
 def _calm() -> None:

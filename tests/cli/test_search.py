@@ -150,13 +150,23 @@ def test_a_search_of_which_every_trial_fails_tells_that_alone(
 def test_the_same_seed_tries_the_same_and_a_stored_study_goes_on(lit_optim_: Any, tmp_path: Path) -> None:
     search = ("hydra/sweeper=tpe", LR, "hydra.sweeper.n_trials=2")
     whole, other = ("hydra.sweeper.n_trials=4",), ("hydra.sweeper.sampler.seed=1",)
+    told = {}
     for name, more in (("a", ()), ("b", STORED), ("c", STORED), ("d", other), ("e", whole)):
-        assert lit_optim_("train", *BARE, f"name={name}", "-m", *search, *more).code == 0
+        ended = lit_optim_("train", *BARE, f"name={name}", "-m", *search, *more)
+        assert ended.code == 0
+        told[name] = [line for line in ended.out.splitlines() if line.startswith(("study", "its best"))]
     a, b, c, d, e = ([one["optimizer.lr"] for one in overrides(tmp_path / "runs" / name)] for name in "abcde")
     assert a == b
     assert [*b, *c] == e
     assert not {*d} & {*e}
     assert len(study(tmp_path).trials) == 4
+    best = study(tmp_path).best_trial
+    where = "of another sweep" if best.number < 2 else f"run {best.number - 2}"
+    assert told.pop("c") == [
+        "study      mine, 4 trials by now: runs 0 to 1 are trials 2 to 3",
+        f"its best   trial {best.number}, {where}, which has come to {best.value:.5g}",
+    ]
+    assert not any(told.values())
 
 
 # --- one study, several sweeps at the same time ----------------------------------------------------------------------
