@@ -157,10 +157,10 @@ def _moved(value: Any, old: str, new: str) -> Any:
 
 
 def _merged(before: Sequence[str], new: Sequence[str]) -> list[str]:
-    """Overrides of which a later one of a key replaces an earlier one."""
+    """Overrides of which a later one of a key replaces an earlier one; a key that was added by then is there to set."""
     by_key = {one.lstrip("+~").partition("=")[0]: one for one in before}
     for one in new:
         key = one.lstrip("+~").partition("=")[0]
-        by_key.pop(key, None)
-        by_key[key] = one
+        was_added = by_key.pop(key, "").startswith("+")
+        by_key[key] = f"++{one}" if was_added and not one.startswith(("+", "~")) else one
     return list(by_key.values())

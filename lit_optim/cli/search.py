@@ -27,8 +27,8 @@ _DIRECTIONS: dict[str, Mode] = {"minimize": "min", "maximize": "max"}
 _NO_RANGE = "give one: 'optimizer.lr=tag(log, interval(1e-4, 1e-1))'; or choose hydra/sweeper=tpe_sgd or tpe_adamw"
 _NOTHING_FOUND = ("No trials are completed yet.", "Record does not exist.")  # of a study in memory, of a stored one
 _SUIT = (
-    "leave it out, or choose an optimizer that has it; of the sweepers, grid_sgd and tpe_sgd suit SGD and RMSprop, "
-    "grid_adamw and tpe_adamw suit AdamW and its kin"
+    "choose an optimizer and a sweeper that suit each other: grid_sgd and tpe_sgd optimizer=sgd, momentum, nesterov or "
+    "rmsprop; grid_adamw and tpe_adamw optimizer=adamw and its kin"
 )
 _Swept = dict[str, Override]
 
@@ -100,13 +100,17 @@ def _lacking(config: DictConfig, swept: _Swept) -> Iterator[Mistake]:
     if not keys or {"optimizer", "experiment", "optimizer._target_"} & {*swept}:
         return
     traits = _traits(config)
+    typed = {one.lstrip("+~").partition("=")[0] for one in config.hydra.overrides.task}
     for key in () if traits is None else keys:
         assert traits is not None
         name = key.split(".")[1]
         if not traits.has(name) and name not in traits.arguments:
             known = tuple(traits.defaults)
             problem = f"{dotted_name(traits.optimizer)} has no hyperparameter {name!r}, and all jobs would set it"
-            yield Mistake(key, problem, _said(swept[key]), known, nearest(name, known), _SUIT)
+            sweeper = None if key in typed else config.hydra.runtime.choices.get("hydra/sweeper")
+            said = _said(swept[key]) if sweeper is None else f"{_said(swept[key])}, by hydra/sweeper={sweeper}"
+            remedy = "leave it out, or choose an optimizer that has it" if sweeper is None else _SUIT
+            yield Mistake(key, problem, said, known, nearest(name, known), remedy)
 
 
 def _traits(config: DictConfig) -> Traits | None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,17 @@ def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_opt
     assert OmegaConf.load(run / ".hydra" / "config.yaml").rules.head.lr == 0.02
     assert metrics(run)["steps"] == 60
     assert len(metrics(run)["continued"]) == 2
+
+
+def test_the_command_of_a_resumed_run_is_of_all_that_it_was_told(run: Path, lit_optim_: Any) -> None:
+    first = ("trainer.max_epochs=4", "rules.head.lr=0.02", "+width=16", 'model.hidden_dims=["${width}",16]')
+    assert lit_optim_("resume", "run", *first).code == 0
+    assert lit_optim_("resume", "run", "trainer.max_epochs=5", "width=16", "optimizer=sgd").code == 0
+    again = shlex.split(lit_optim_("compare", "run").out.splitlines()[-1])
+    assert again[:3] == ["again", "lit-optim", "train"]
+    assert {"rules.head.match=layer.4", "rules.head.lr=0.02", "++width=16", "optimizer=sgd"} < {*again}
+    planned = lit_optim_("plan", "--json", *again[3:])
+    assert json.loads(planned.out)["hash"] == json.loads((run / "plan.json").read_text())["hash"]
 
 
 def test_another_choice_of_a_group_replaces_the_one_before(run: Path, lit_optim_: Any) -> None:

@@ -287,10 +287,17 @@ def test_a_direction_that_is_said_is_taken_where_nothing_else_tells(lit_optim_: 
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        (("hydra/sweeper=tpe_sgd",), ("optimizer.momentum: torch.optim.AdamW has no", "tpe_adamw suit AdamW")),
+        (
+            ("hydra/sweeper=tpe_sgd", "optimizer=adamw"),
+            (
+                "optimizer.momentum: torch.optim.AdamW has no hyperparameter 'momentum'",
+                "given:   optimizer.momentum=interval(0.8, 0.99), by hydra/sweeper=tpe_sgd",
+                "tpe_sgd optimizer=sgd, momentum, nesterov or rmsprop",
+            ),
+        ),
         (("hydra/sweeper=grid_sgd",), ("optimizer.momentum: torch.optim.AdamW has no",)),
         (("hydra/sweeper=tpe_adamw", "optimizer=momentum"), ("optimizer.betas: torch.optim.SGD has no",)),
-        (("optimizer.momentun=0.8,0.9", "optimizer=sgd"), ("optimizer.momentun=0.8,0.9", "nearest: momentum")),
+        (("optimizer.momentun=0.8,0.9", "optimizer=sgd"), ("nearest: momentum", "leave it out, or")),
         (("hydra/sweeper=tpe_adamw", "hydra.sweeper.n_trails=5"), ("hydra.sweeper.n_trails: ", "nearest: n_trials")),
         ((LR,), ("optimizer.lr: this sweeper tries every value", "hydra/sweeper=tpe")),
         (("hydra/sweeper=tpe",), ("hydra.sweeper.params: nothing has a range", "hydra/sweeper=tpe_sgd")),
