@@ -1,4 +1,4 @@
-"""Rows of text as tables that fit the terminal: a row is one line, however many columns there are."""
+"""Rows of text as tables that fit the terminal: further columns stand in further tables below."""
 
 from __future__ import annotations
 
