@@ -27,6 +27,7 @@ _LONGEST = 28  # characters of the runs' names in one row
 _DIGITS = 4  # of a long number, if these tell it from the others
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{6,}(e[-+]\d+)?")
 _GO_ON = 3  # commands that go on with a run
+_TAGS = 6  # of runs that lack the metric
 _LABEL = 44  # characters of a row's label
 _ORDER = {"max": "higher is better", "min": "lower is better"}
 
@@ -146,6 +147,11 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         each = ", ".join(f"{_short(run, runs)} ({run.status})" for run in left_out[:8])
         more = f" and {len(left_out) - 8:,} more" if len(left_out) > 8 else ""
         yield f"not in the means of their rows: {each}{more}"
+    apart = [run for row in rows if not row.best.n for run in row.runs if run.final]
+    if metric is not None and apart:
+        tags = sorted({tag for run in apart for tag in run.final})
+        more = f" and {len(apart) - 1:,} more" if len(apart) > 1 else ""
+        yield f"{_short(apart[0], runs)}{more} without {metric.name}; --metric compares by {', '.join(tags[:_TAGS])}"
     repeated = sum(len(row.runs) - len(row.left_out) - row.best.n for row in rows if row.best.n)
     if repeated:
         yield f"{many(repeated, 'run')} with the seed and the settings of another: such runs count once, by their mean"

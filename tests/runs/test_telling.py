@@ -115,6 +115,15 @@ def test_the_best_of_runs_of_which_none_has_finished_is_told_as_that() -> None:
     assert "finished first" not in text
 
 
+def test_runs_that_lack_the_metric_are_told_with_what_they_have() -> None:
+    make_run(Path("runs/a"), lr=1.0)
+    assert "without" not in as_text(compared())
+    make_run(Path("runs/b"), lr=2.0, metrics={"val/mae": 0.3, "train/loss": 0.4})
+    make_run(Path("runs/c"), lr=3.0, metrics={"val/mae": 0.3})
+    make_run(Path("runs/d"), lr=4.0, status=None)
+    assert "b and 1 more without val/acc; --metric compares by train/loss, val/mae" in as_text(compared())
+
+
 def test_runs_that_do_not_count_and_those_that_are_repeated_are_named() -> None:
     make_run(Path("runs/a"), seed=1)
     make_run(Path("runs/b"), seed=1)
