@@ -1,4 +1,4 @@
-"""Rows of text as tables that fit the terminal: a row is one line, however many columns there are."""
+"""Rows of text as tables that fit the terminal: further columns stand in further tables below."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count
 
-__all__ = ["ABSENT", "CUT", "many", "shortened", "table", "terminal_width", "wrapped"]
+__all__ = ["ABSENT", "CUT", "NO_BREAK", "many", "shortened", "table", "terminal_width", "wrapped"]
 
 ABSENT = "–"
 """The cell of a row that has nothing to say in a column."""
 
 CUT = "…"
 """Stands for what is left out of a name or a cell that is too long."""
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Joins words that are to stay on one line, see `wrapped`."""
 
 _GAP = "  "
 _NAME = (20 / 80, 34 / 80)  # of the width: down to the first the names give way where that saves a table
@@ -63,7 +66,7 @@ def wrapped(text: str, width: int) -> str:
     Words that a no-break space joins stay on one line; it comes out as a plain one.
     """
     lines = textwrap.fill(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-    return lines.replace("\N{NO-BREAK SPACE}", " ")
+    return lines.replace(NO_BREAK, " ")
 
 
 def shortened(names: Sequence[str], limit: int) -> list[str]:

@@ -30,6 +30,8 @@ class Fault(Callback):
             return
         if self.how == "raises":
             raise ValueError("a rank's own")
+        if self.how == "exits":
+            raise SystemExit(0)
         if self.how == "hangs":
             time.sleep(1000)
         if self.how in ("SIGKILL", "SIGTERM"):

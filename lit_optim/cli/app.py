@@ -121,7 +121,8 @@ def _launch(job: Job, arguments: Sequence[str]) -> int:
     except Ended as ended:
         terminated = isinstance(ended.by, SystemExit) and type(ended.by) is not SystemExit
         if is_rank_zero():
-            print(f"lit-optim: {'terminated' if terminated else 'ended before its time'}", file=sys.stderr)
+            by = f"{type(ended.by).__name__}: {ended.by}"
+            print(f"lit-optim: {'terminated' if terminated else f'ended before its time, by {by}'}", file=sys.stderr)
         return 143 if terminated else 1
     except KeyboardInterrupt:
         print("lit-optim: interrupted", file=sys.stderr)

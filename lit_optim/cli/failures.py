@@ -29,9 +29,9 @@ def translated(error: BaseException, folder: Path, started: bool) -> BaseExcepti
     Returns:
         A refusal for a folder that can't be written, for what Lightning calls a misconfiguration, for parameters that
         DistributedDataParallel waits for in vain, and for a value that Lightning or torch stumbles over before training
-        begins; any other error itself.
+        begins; an interrupt that Lightning has made an exit; any other error itself.
     """
-    if type(error) is SystemExit:
+    if type(error) is SystemExit and isinstance(error.__context__, KeyboardInterrupt):
         return KeyboardInterrupt()  # as which it began, before Lightning made it an exit
     if isinstance(error, LitOptimError):
         return error

@@ -158,8 +158,8 @@ class Launched:
                 self._meet({"mistakes": packed(refusal(error))})
             return error
         if self._watch is not None:
-            codes = ((SystemExit, 143), (KeyboardInterrupt, 130), (BaseException, 1))
-            atexit.register(_leave, next(code for kind, code in codes if isinstance(error, kind)))
+            told_to = isinstance(error, SystemExit) and type(error) is not SystemExit
+            atexit.register(_leave, 143 if told_to else 130 if isinstance(error, KeyboardInterrupt) else 1)
             which = f"rank {self.rank} of {self.world_size}"
             if isinstance(error, SystemExit) and together:
                 self._watch.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from omegaconf import DictConfig
 from lit_optim.cli.compare import print_comparison
 from lit_optim.cli.reporting import shown
 from lit_optim.cli.search import prepare
+from lit_optim.cli.study import load_study, told_of
 from lit_optim.errors import ConfigError, RunError
 from lit_optim.runs.finding import find_runs, natural
 from lit_optim.runs.metric import Mode
@@ -39,11 +41,12 @@ class Refused(BaseException):
 
 @dataclass(frozen=True)
 class _Begun:
-    """A sweep that is on its way: its folder, the runs that were in it before, and what is searched for."""
+    """A sweep that is on its way: its folder, the runs that were in it before, what is searched for, and by what."""
 
     folder: Path
     before: frozenset[Path]
     mode: Mode | None
+    sweeper: DictConfig
 
 
 class Sweep(Callback):
@@ -62,7 +65,7 @@ class Sweep(Callback):
         except ConfigError as error:
             raise Refused(error) from error
         folder = Path(config.hydra.sweep.dir).absolute()
-        Sweep.begun = _Begun(folder, frozenset(_runs_in(folder)), mode)
+        Sweep.begun = _Begun(folder, frozenset(_runs_in(folder)), mode, config.hydra.sweeper)
 
     @classmethod
     def end(cls, cut_short: bool = False) -> int:
@@ -88,6 +91,7 @@ class Sweep(Callback):
         elif len(runs) > 1 or (cut_short and not failures):
             print()
             print_comparison(runs, begun.mode)
+        _tell_study(begun.sweeper, runs)
         return len(failures)
 
 
@@ -121,6 +125,17 @@ def _tell(failures: dict[Run, str], total: int, folder: Path) -> None:
     if len(by_reason) > _SHOWN:
         print(f"    and {len(by_reason) - _SHOWN:,} more reasons, under error in metrics.json", file=sys.stderr)
     sys.stderr.flush()
+
+
+def _tell_study(sweeper: DictConfig, runs: Sequence[Run]) -> None:
+    """Of a search whose study is stored, and may have trials of other sweeps."""
+    if not runs or not isinstance(sweeper.get("storage"), str):
+        return
+    try:
+        for line in told_of(load_study(sweeper), runs):
+            print(line, flush=True)
+    except Exception as error:  # whatever a database may raise
+        print(f"warning: the study can't be read any more: {error}", file=sys.stderr)
 
 
 def _forget(folder: Path, sweep: Path) -> None:

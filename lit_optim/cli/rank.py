@@ -39,9 +39,9 @@ def main(folder: RankFolder, rank: int) -> int:
     try:
         with allowing(*allowed_factories(home)):
             _train(assignment, folder, rank)
-    except SystemExit as stop:
-        return 143 if type(stop) is not SystemExit else 1
     except BaseException as error:
+        if isinstance(error, SystemExit) and type(error) is not SystemExit:
+            return 143  # as it was told to
         refusal = error if isinstance(error, LitOptimError) else None
         folder.report(rank, refusal, traceback.format_exc())
         return 1

@@ -24,6 +24,8 @@ from lit_optim.errors import Mistake, RunError, nearest
 __all__ = ["run"]
 
 _SETTINGS = ("config.yaml", "hydra.yaml", "overrides.yaml")
+_EVENTS = "events.out.tfevents.*"  # which Lightning opens before there are settings
+_ANEW = "start it anew with its command; this folder may be deleted"
 _HELP = """\
 usage: lit-optim resume FOLDER [overrides]
 
@@ -95,8 +97,13 @@ class _Before:
         missing = [name for name in _SETTINGS if not (settings / name).is_file()]
         if missing and settings.is_dir():
             problem = f"nothing can go on from here: .hydra/ lacks {' and '.join(missing)}"
-            remedy = "restore them; if the run was killed before it had them, start it anew with its command"
+            remedy = f"restore them; if the run was killed before it had them, {_ANEW}"
             raise RunError(Mistake("FOLDER", problem, str(folder), remedy=remedy))
+        if missing and all(path.match(_EVENTS) for path in folder.iterdir()):
+            problem = "nothing can go on from here: a run that was killed here had not come to write its settings"
+            raise RunError(
+                Mistake("FOLDER", problem, str(folder), remedy=f"{_ANEW}; or name the folder of another run")
+            )
         if missing:
             inside = sorted(path.parent.parent for path in folder.glob("*/*/.hydra/config.yaml"))
             inside += sorted(path.parent.parent for path in folder.glob("*/.hydra/config.yaml"))
@@ -150,10 +157,10 @@ def _moved(value: Any, old: str, new: str) -> Any:
 
 
 def _merged(before: Sequence[str], new: Sequence[str]) -> list[str]:
-    """Overrides of which a later one of a key replaces an earlier one."""
+    """Overrides of which a later one of a key replaces an earlier one; a key that was added by then is there to set."""
     by_key = {one.lstrip("+~").partition("=")[0]: one for one in before}
     for one in new:
         key = one.lstrip("+~").partition("=")[0]
-        by_key.pop(key, None)
-        by_key[key] = one
+        was_added = by_key.pop(key, "").startswith("+")
+        by_key[key] = f"++{one}" if was_added and not one.startswith(("+", "~")) else one
     return list(by_key.values())

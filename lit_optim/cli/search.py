@@ -12,25 +12,23 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lit_optim.cli.overrides import accept_new_keys
+from lit_optim.cli.study import load_study
 from lit_optim.errors import ConfigError, Mistake, nearest
 from lit_optim.names import dotted_name
 from lit_optim.runs.metric import Mode, known_mode
 from lit_optim.runs.settings import flat
 
 if TYPE_CHECKING:
-    from optuna import Study
-
     from lit_optim.traits import Traits
 
 __all__ = ["all_failed", "prepare"]
 
-_TABLES = 50  # more than Optuna makes
 _DIRECTIONS: dict[str, Mode] = {"minimize": "min", "maximize": "max"}
 _NO_RANGE = "give one: 'optimizer.lr=tag(log, interval(1e-4, 1e-1))'; or choose hydra/sweeper=tpe_sgd or tpe_adamw"
 _NOTHING_FOUND = ("No trials are completed yet.", "Record does not exist.")  # of a study in memory, of a stored one
 _SUIT = (
-    "leave it out, or choose an optimizer that has it; of the sweepers, grid_sgd and tpe_sgd suit SGD and RMSprop, "
-    "grid_adamw and tpe_adamw suit AdamW and its kin"
+    "choose an optimizer and a sweeper that suit each other: grid_sgd and tpe_sgd optimizer=sgd, momentum, nesterov or "
+    "rmsprop; grid_adamw and tpe_adamw optimizer=adamw and its kin"
 )
 _Swept = dict[str, Override]
 
@@ -102,13 +100,17 @@ def _lacking(config: DictConfig, swept: _Swept) -> Iterator[Mistake]:
     if not keys or {"optimizer", "experiment", "optimizer._target_"} & {*swept}:
         return
     traits = _traits(config)
+    typed = {one.lstrip("+~").partition("=")[0] for one in config.hydra.overrides.task}
     for key in () if traits is None else keys:
         assert traits is not None
         name = key.split(".")[1]
         if not traits.has(name) and name not in traits.arguments:
             known = tuple(traits.defaults)
             problem = f"{dotted_name(traits.optimizer)} has no hyperparameter {name!r}, and all jobs would set it"
-            yield Mistake(key, problem, _said(swept[key]), known, nearest(name, known), _SUIT)
+            sweeper = None if key in typed else config.hydra.runtime.choices.get("hydra/sweeper")
+            said = _said(swept[key]) if sweeper is None else f"{_said(swept[key])}, by hydra/sweeper={sweeper}"
+            remedy = "leave it out, or choose an optimizer that has it" if sweeper is None else _SUIT
+            yield Mistake(key, problem, said, known, nearest(name, known), remedy)
 
 
 def _traits(config: DictConfig) -> Traits | None:
@@ -195,7 +197,7 @@ def _check_study(sweeper: DictConfig, direction: str) -> None:
         problem, remedy = "a study without a name is another each time", "for example hydra.sweeper.study_name=lr"
         raise ConfigError(Mistake("hydra.sweeper.study_name", problem, remedy=remedy))
     try:
-        study = _study(sweeper)
+        study = load_study(sweeper)
     except KeyError:  # there is none yet
         return
     except Exception as error:  # whatever a database may raise
@@ -207,20 +209,6 @@ def _check_study(sweeper: DictConfig, direction: str) -> None:
         remedy = "name another study, or the same metric"
         problem = f"this study is to {before} its metric, and the search to {direction} it"
         raise ConfigError(Mistake("hydra.sweeper.study_name", problem, sweeper.study_name, remedy=remedy))
-
-
-def _study(sweeper: DictConfig, tries: int = _TABLES) -> Study:
-    import optuna
-    from sqlalchemy.exc import DBAPIError, IntegrityError
-
-    try:
-        return optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
-    except DBAPIError as error:
-        # sweeps that start at the same time make the same tables; whenever another is faster, there is one more
-        is_behind = isinstance(error, IntegrityError) or "already exists" in str(error)
-        if not is_behind or tries == 1:
-            raise
-    return _study(sweeper, tries - 1)
 
 
 def _calm() -> None:

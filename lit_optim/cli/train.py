@@ -74,7 +74,8 @@ def train(
     from lit_optim.cli.workers import spare_workers
     from lit_optim.integration.callbacks import RunFiles
     from lit_optim.integration.callbacks.stop_together import StopTogether
-    from lit_optim.integration.run_folder import LAST, RunFolder
+    from lit_optim.integration.run_folder import RunFolder
+    from lit_optim.runs.reading import LAST
     from lit_optim.state_types import trust
 
     quiet()

@@ -15,12 +15,10 @@ from typing import Any
 from lit_optim.errors import Mistake, RunError
 from lit_optim.metrics_table import NAME as _TABLE
 
-__all__ = ["LAST", "RunFolder"]
+__all__ = ["RunFolder"]
 
 _EVENTS = "events.out.tfevents.*"
 _SIGNS_OF_A_RUN = (".hydra", "metrics.json", "plan.json", "checkpoints", _EVENTS, _TABLE)
-LAST = "checkpoints/last.ckpt"
-"""Where a run's last checkpoint lies in its folder."""
 _one_writer = threading.Lock()  # a thread that ends the process may write while another does
 _GLANCE = 0.1  # seconds for somebody who only looks whether the run is held, as `lit-optim compare` does
 

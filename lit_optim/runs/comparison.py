@@ -54,6 +54,11 @@ class Row:
         return Counter(run.status for run in self.runs)
 
     @property
+    def is_finished(self) -> bool:
+        """Whether its values are of runs that have come to their end."""
+        return all(run.status == "finished" for run in self.counted)
+
+    @property
     def is_readable(self) -> bool:
         """Whether nothing of it is damaged."""
         return self.runs[0].status != UNREADABLE
@@ -65,8 +70,9 @@ class Comparison:
 
     Args:
         metric: What the rows are sorted by; None where no run has a metric yet.
-        rows: The best first; those whose metric is NaN behind all numbers, then those without any, then those that
-            can't be read.
+        rows: The best first, where one that has come to its end goes before all that have not: what they would have
+            come to is not known. Those whose metric is NaN are behind all numbers, then come those without any, then
+            those that can't be read.
         keys: The settings that differ between rows.
         difference: The first row's best values less the second's; None where there is nothing to compare.
         plans: The two runs whose plans are compared, and the differences in words; None where they are not.
@@ -87,7 +93,7 @@ class Comparison:
 
     @property
     def winner(self) -> Run | None:
-        """The best run of the first row; None where that has no number."""
+        """The best run of the first row; None where that has no number. It is unfinished only where all are."""
         first = self.rows[0]
         return first.runs[0] if first.is_readable and math.isfinite(first.best.mean) else None
 
@@ -132,7 +138,7 @@ def compare(
         pools.setdefault(_without_seed(run) if pool else run.folder, []).append(run)
     sign = -1 if chosen is not None and chosen.mode == "max" else 1
     rows = [_row(members, best, last, sign) for members in pools.values()]
-    rows.sort(key=lambda row: (not row.is_readable, *_rank(row.best.mean, bool(row.best.n), sign)))
+    rows.sort(key=lambda row: _place(row, sign))
     compared = [*rows[:2]] if pool else []
     pair = [*runs] if len(runs) == 2 else [row.runs[0] for row in compared]
     return Comparison(
@@ -210,6 +216,11 @@ def _sample(runs: Iterable[Run], values: Mapping[Any, float]) -> Sample:
             seed = str(run.folder) if run.seed is None else identity(run.seed)
             by_seed.setdefault(seed, []).append(values[run.folder])
     return Sample({seed: math.fsum(of_seed) / len(of_seed) for seed, of_seed in by_seed.items()})
+
+
+def _place(row: Row, sign: int) -> tuple[bool, int, bool, float]:
+    kind, value = _rank(row.best.mean, bool(row.best.n), sign)
+    return not row.is_readable, kind, not row.is_finished, value
 
 
 def _rank(value: float, is_there: bool, sign: int) -> tuple[int, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lit_optim.tables import ABSENT, shortened, table, wrapped
+from lit_optim.tables import ABSENT, NO_BREAK, shortened, table, wrapped
 
 __all__ = ["Cells", "folded", "labelled", "laid_out"]
 
@@ -18,14 +18,15 @@ _FEW = 4  # runs that can be read from left to right
 _TARGET = "._target_"
 _RULES = "rules."
 _THERE = "there"  # the cell of a rule that a row has
-_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def laid_out(names: Sequence[str], results: Cells, settings: Cells, rest: Cells, width: int) -> str:
     """The table, as it reads best.
 
     The settings stand beside the results where that fits. Else, of a few runs, they have a table of their own with a
-    line a setting; and of many, those that come with a class or a rule are told below it, once (see `folded`).
+    line a setting; and of many, they go by the last parts of their keys, and where that isn't enough, those that come
+    with a class or a rule are told below it, once (see `folded`). Columns that don't fit even so go on in further
+    tables.
 
     Args:
         names: Of the rows.
@@ -42,8 +43,13 @@ def laid_out(names: Sequence[str], results: Cells, settings: Cells, rest: Cells,
     sideways = [("setting", [*_by_class(settings)]), *zip(names, cells, strict=True)]
     if len(names) <= _FEW and _fits(sideways, width):
         return f"{_table([*first, *last], width)}\n\n{_table(sideways, width)}"
+    taken = [heading for heading, _ in (*first, *last)]
+    by_leaf = _short(settings, taken)
+    if _fits([*first, *by_leaf], width):
+        return _table([*first, *by_leaf, *last], width)
     kept, notes = folded(settings)
-    lines = [_table([*first, *_short(kept), *last], width), *([""] if notes else [])]
+    tables = [_table([*first, *columns, *last], width) for columns in (_short(kept), _short(kept, taken))]
+    lines = [min(tables, key=_count), *([""] if notes else [])]
     return "\n".join([*lines, *(wrapped(note, width) for note in notes)])
 
 
@@ -51,8 +57,7 @@ def labelled(settings: Cells) -> list[str]:
     """In a few words what each row is: ``AdamW lr=0.1``; nothing where no setting differs."""
     columns, _ = folded(settings)
     said = {key: key for key in columns if not key.endswith(_TARGET) and f"{key}{_TARGET}" not in settings}
-    leaves = [key.rpartition(".")[2] for key in said]
-    said = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(said, leaves, strict=True)}
+    said = dict(zip(said, _leaves([*said]), strict=True))
     texts = (
         [f"{said[key]}={cell}" for cell in cells] if key in said else _classes(cells) for key, cells in columns.items()
     )
@@ -98,17 +103,25 @@ def _notes(node: str, variant: Sequence[str], settings: Cells, node_of: Mapping[
     for choice in dict.fromkeys(variant):
         row = variant.index(choice)
         said = {key.removeprefix(f"{node}."): settings[key][row] for key in node_of if node_of[key] == node}
-        texts = [f"{key} {cell}".replace(" ", _NO_BREAK) for key, cell in said.items() if cell != ABSENT]
-        texts = [text for text in texts if not text.startswith(f"_target_{_NO_BREAK}")]
+        texts = [f"{key} {cell}".replace(" ", NO_BREAK) for key, cell in said.items() if cell != ABSENT]
+        texts = [text for text in texts if not text.startswith(f"_target_{NO_BREAK}")]
         if texts:
             yield f"with {node}{'' if choice == _THERE else f' {choice}'}: {', '.join(texts)}"
 
 
-def _short(settings: Cells) -> list[_Column]:
-    """Headings and cells that are not too long."""
+def _short(settings: Cells, taken: Sequence[str] | None = None) -> list[_Column]:
+    """Headings and cells that are not too long; with the headings that are ``taken``, by the last parts of the keys."""
     columns = _by_class(settings)
+    headings = [*columns] if taken is None else _leaves([*columns], taken)
     cells = [shortened(of_column, _LONGEST) for of_column in columns.values()]
-    return [*zip(shortened([*columns], _LONGEST), cells, strict=True)]
+    return [*zip(shortened(headings, _LONGEST), cells, strict=True)]
+
+
+def _leaves(keys: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+    """The last parts of keys, as far as no other heading is the same."""
+    leaves = [key.rpartition(".")[2] for key in keys]
+    others = [*leaves, *taken]
+    return [leaf if others.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)]
 
 
 def _by_class(settings: Cells) -> dict[str, Sequence[str]]:
@@ -132,4 +145,9 @@ def _table(columns: Sequence[_Column], width: int) -> str:
 
 def _fits(columns: Sequence[_Column], width: int) -> bool:
     """Whether it is one table, and none below."""
-    return "\n\n" not in _table(columns, width)
+    return _count(_table(columns, width)) == 1
+
+
+def _count(text: str) -> int:
+    """Tables, one below the other."""
+    return text.count("\n\n") + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,19 +16,23 @@ __all__ = ["Metric", "Mode", "falls", "known_mode", "metric_of"]
 Mode = Literal["min", "max"]
 
 _T = TypeVar("_T")
-_FALLING = ("loss", "error", "perplexity")
+_FALLING = ("loss", "error", "perplexity")  # wherever they stand in a name
+_FALLING_WORDS = frozenset(("err", "mae", "mape", "mse", "msle", "nll", "nrmse", "ppl", "rmse", "rmsle", "wer", "cer"))
 _FALLING_PARTS = frozenset(  # of the tags of `OptimizerMonitor`
     (
         "grad_norm", "grad_norm_clipped", "param_norm", "update_norm", "momentum_norm", "zero_grads", "nonfinite_grads",
         "dead_relu",
     )
 )  # fmt: skip
+_NO_LETTER = re.compile(r"[^a-z]+")
 _RISING = ("acc", "auc", "auroc", "f1", "iou", "precision", "recall")  # as whole words, or with more behind them
 
 
 def falls(tag: str) -> bool:
     """Whether the lowest value of a metric of this name is its best: what a run itself goes by."""
-    return any(word in tag.lower() for word in _FALLING) or not _FALLING_PARTS.isdisjoint(tag.split("/"))
+    name = tag.lower()
+    is_known = any(word in name for word in _FALLING) or not _FALLING_PARTS.isdisjoint(tag.split("/"))
+    return is_known or not _FALLING_WORDS.isdisjoint(_NO_LETTER.split(name))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from lit_optim.errors import PlanError
 from lit_optim.plan import Plan
 from lit_optim.runs.settings import compared, flat, load_mapping, load_strings
 
-__all__ = ["UNREADABLE", "Run", "Unreadable", "config_folder_of", "overrides_of", "plan_of", "read_run"]
+__all__ = ["LAST", "UNREADABLE", "Run", "Unreadable", "config_folder_of", "overrides_of", "plan_of", "read_run"]
+
+LAST = "checkpoints/last.ckpt"
+"""Where a run's last checkpoint lies in its folder."""
 
 UNREADABLE = "unreadable"
 """The status of a run whose config or metrics are damaged."""
@@ -66,6 +69,11 @@ class Run:
     def may_be_cut_off(self) -> bool:
         """Whether a last record of which a part is missing is what to expect: it is being written, or never will be."""
         return self.status in ("running", "killed")
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it has come to a checkpoint and not to its end, so that ``lit-optim resume`` goes on with it."""
+        return self.status in ("killed", "crashed") and (self.folder / LAST).is_file()
 
     @property
     def seed(self) -> Any:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from lit_optim.runs.intervals import CONFIDENCE, Difference, Sample
 from lit_optim.runs.layout import labelled, laid_out
 from lit_optim.runs.reading import Run
 from lit_optim.runs.settings import value_text
-from lit_optim.tables import ABSENT, many, terminal_width, wrapped
+from lit_optim.tables import ABSENT, NO_BREAK, many, terminal_width, wrapped
 
 __all__ = ["as_csv", "as_json", "as_text", "row_labels"]
 
 _LONGEST = 28  # characters of the runs' names in one row
 _DIGITS = 4  # of a long number, if these tell it from the others
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{6,}(e[-+]\d+)?")
+_GO_ON = 3  # commands that go on with a run
+_TAGS = 6  # of runs that lack the metric
 _LABEL = 44  # characters of a row's label
 _ORDER = {"max": "higher is better", "min": "lower is better"}
 
@@ -136,12 +139,19 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     means = "; mean ± standard deviation over n seeds" if any(row.best.n > 1 for row in rows) else ""
     nothing = "" if comparison.keys or len(rows) < 2 else "; no setting differs"
     finished = ", all finished" if _all_finished(comparison) else ""
-    yield f"{many(len(runs), 'run')} in {_shown(_base(runs))}{finished}, {by}{means}{nothing}"
+    ends = {row.is_finished for row in rows if row.best.n and row.is_readable}
+    first = ", those that have finished first" if len(ends) > 1 else ""
+    yield f"{many(len(runs), 'run')} in {_shown(_base(runs))}{finished}, {by}{first}{means}{nothing}"
     left_out = [run for row in rows for run in row.left_out]
     if left_out:
         each = ", ".join(f"{_short(run, runs)} ({run.status})" for run in left_out[:8])
         more = f" and {len(left_out) - 8:,} more" if len(left_out) > 8 else ""
         yield f"not in the means of their rows: {each}{more}"
+    apart = [run for row in rows if not row.best.n for run in row.runs if run.final]
+    if metric is not None and apart:
+        tags = sorted({tag for run in apart for tag in run.final})
+        more = f" and {len(apart) - 1:,} more" if len(apart) > 1 else ""
+        yield f"{_short(apart[0], runs)}{more} without {metric.name}; --metric compares by {', '.join(tags[:_TAGS])}"
     repeated = sum(len(row.runs) - len(row.left_out) - row.best.n for row in rows if row.best.n)
     if repeated:
         yield f"{many(repeated, 'run')} with the seed and the settings of another: such runs count once, by their mean"
@@ -154,8 +164,14 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         between = f"plans, {_short(one, runs)} → {_short(other, runs)}:"
         yield between if changes else f"{between} the same"
         yield from (f"    {change}" for change in changes)
+    unfinished = [run for run in runs if run.can_go_on]
+    for run in unfinished[:_GO_ON]:
+        yield f"goes on    {_resume(run).replace(' ', NO_BREAK)}"
+    if len(unfinished) > _GO_ON:
+        yield f"    and likewise {len(unfinished) - _GO_ON:,} more that were killed or crashed"
     if comparison.winner is not None:
-        yield f"best run   {_shown(comparison.winner.folder.absolute())}"
+        so_far = "" if comparison.winner.status == "finished" else f" ({comparison.winner.status}, so far)"
+        yield f"best run   {_shown(comparison.winner.folder.absolute())}{so_far}"
 
 
 def _difference_text(found: Difference) -> str:
@@ -245,6 +261,7 @@ def _row_as_data(row: Row, keys: Sequence[str]) -> dict[str, Any]:
                 "steps": run.steps,
                 "epochs": run.epochs,
                 "seconds": _finite(run.seconds),
+                "resume": _resume(run) if run.can_go_on else None,
                 "counted": run not in row.left_out and bool(row.best.n),
             }
             for run in row.runs
@@ -300,6 +317,11 @@ def _base(runs: Sequence[Run]) -> Path:
 
 def _short(run: Run, runs: Sequence[Run]) -> str:
     return str(run.folder.absolute().relative_to(_base(runs)))
+
+
+def _resume(run: Run) -> str:
+    """The command that goes on with it."""
+    return shlex.join(["lit-optim", "resume", _shown(run.folder.absolute())])
 
 
 def _shown(path: Path) -> str:

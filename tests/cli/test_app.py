@@ -93,7 +93,7 @@ def test_a_fault_of_the_program_is_told_with_its_traceback(capsys: pytest.Captur
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (SIGTERMException(), 143, "terminated"),
-        (SystemExit(0), 1, "ended before its time"),
+        (SystemExit(0), 1, "ended before its time, by SystemExit: 0"),
     ],
 )
 def test_what_ends_a_run_early_is_no_success(

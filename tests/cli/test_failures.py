@@ -21,6 +21,14 @@ def test_a_file_of_the_user_s_is_not(tmp_path: Path) -> None:
     assert translated(error, tmp_path, started=False) is error
 
 
+def test_an_exit_is_an_interrupt_only_where_it_began_as_one(tmp_path: Path) -> None:
+    own = SystemExit(0)
+    assert translated(own, tmp_path, started=True) is own
+    lightnings = SystemExit(1)
+    lightnings.__context__ = KeyboardInterrupt()
+    assert isinstance(translated(lightnings, tmp_path, started=True), KeyboardInterrupt)
+
+
 def test_a_refusal_stays_what_it_is(tmp_path: Path) -> None:
     error = PlanError()
     assert translated(error, tmp_path, started=False) is error

@@ -126,6 +126,7 @@ def test_workers_of_a_loader_outlive_what_torchrun_sends_to_all_processes(job: J
     [
         ("torchrun", "raises", 1, [1, 1], "rank 1 of 2: it failed, and the others with it: ValueError: a rank's own"),
         ("srun", "raises", 0, [1, 1], "ValueError: a rank's own"),
+        ("srun", "exits", 1, [1, 1], "rank 1 of 2: it failed, and the others with it: SystemExit: 0"),
         ("srun", "hangs", 1, [1, 1], "trainer.timeout: rank 0 of 2 waited for another in vain"),
         ("srun", "SIGKILL", 1, [1, -9], "trainer: rank 0 of 2 lost another, which has ended without a word"),
         ("srun", "SIGKILL", 0, [-9, 1], "trainer: rank 1 of 2 lost another, which has ended without a word"),

@@ -222,11 +222,12 @@ HUNG = "rank 1 of 2 hung: rank 0 waited 2 seconds"
         (TWO, "SIGKILL", 0, "rank 0 of 2: it was ended by SIGKILL"),
         (TWO, "SIGKILL", 1, KILLED),
         (TWO, "raises", 1, "rank 1 of 2: it failed, and the others with it: ValueError: a rank's own"),
+        (TWO, "exits", 1, "rank 1 of 2: it failed, and the others with it: SystemExit: 0"),
         (TWO, "hangs", 1, HUNG),
         ((*SHARDED, "model.dropout=0.1"), "SIGKILL", 1, KILLED),
         (SHARDED, "hangs", 1, HUNG),
     ],
-    ids=["first killed", "killed", "raises", "hangs", "fsdp and killed", "fsdp and hangs"],
+    ids=["first killed", "killed", "raises", "exits", "hangs", "fsdp and killed", "fsdp and hangs"],
 )
 def test_a_rank_that_fails_ends_the_run_which_can_be_resumed(
     two: Sequence[str], how: str, rank: int, said: str, process: Any, tmp_path: Path, wholes: Any

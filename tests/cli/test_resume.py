@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,17 @@ def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_opt
     assert len(metrics(run)["continued"]) == 2
 
 
+def test_the_command_of_a_resumed_run_is_of_all_that_it_was_told(run: Path, lit_optim_: Any) -> None:
+    first = ("trainer.max_epochs=4", "rules.head.lr=0.02", "+width=16", 'model.hidden_dims=["${width}",16]')
+    assert lit_optim_("resume", "run", *first).code == 0
+    assert lit_optim_("resume", "run", "trainer.max_epochs=5", "width=16", "optimizer=sgd").code == 0
+    again = shlex.split(lit_optim_("compare", "run").out.splitlines()[-1])
+    assert again[:3] == ["again", "lit-optim", "train"]
+    assert {"rules.head.match=layer.4", "rules.head.lr=0.02", "++width=16", "optimizer=sgd"} < {*again}
+    planned = lit_optim_("plan", "--json", *again[3:])
+    assert json.loads(planned.out)["hash"] == json.loads((run / "plan.json").read_text())["hash"]
+
+
 def test_another_choice_of_a_group_replaces_the_one_before(run: Path, lit_optim_: Any) -> None:
     ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "schedule=exponential", "optimizer=momentum")
     assert ended.code == 0
@@ -237,8 +249,28 @@ def test_a_run_that_was_killed_before_its_settings_were_whole_is_started_anew(
         "lit-optim: RunError",
         f"FOLDER: nothing can go on from here: .hydra/ lacks {lacking}",
         f"    given:   {tmp_path / 'cut'}",
-        "    fix:     restore them; if the run was killed before it had them, start it anew with its command",
+        "    fix:     restore them; if the run was killed before it had them, start it anew with its command; "
+        "this folder may be deleted",
     ]
+
+
+@pytest.mark.parametrize("left", [(), ("events.out.tfevents.1700000000.host.1.0",)])
+def test_a_run_that_was_killed_before_it_had_any_settings_is_started_anew(
+    left: tuple[str, ...], lit_optim_: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "cut").mkdir()
+    for name in left:
+        (tmp_path / "cut" / name).touch()
+    ended = lit_optim_("resume", "cut")
+    assert ended.code == 1
+    assert ended.err.splitlines() == [
+        "lit-optim: RunError",
+        "FOLDER: nothing can go on from here: a run that was killed here had not come to write its settings",
+        f"    given:   {tmp_path / 'cut'}",
+        "    fix:     start it anew with its command; this folder may be deleted; or name the folder of another run",
+    ]
+    (tmp_path / "cut" / "mine.txt").touch()
+    assert "deleted" not in lit_optim_("resume", "cut").err
 
 
 @pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])

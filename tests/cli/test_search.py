@@ -150,13 +150,23 @@ def test_a_search_of_which_every_trial_fails_tells_that_alone(
 def test_the_same_seed_tries_the_same_and_a_stored_study_goes_on(lit_optim_: Any, tmp_path: Path) -> None:
     search = ("hydra/sweeper=tpe", LR, "hydra.sweeper.n_trials=2")
     whole, other = ("hydra.sweeper.n_trials=4",), ("hydra.sweeper.sampler.seed=1",)
+    told = {}
     for name, more in (("a", ()), ("b", STORED), ("c", STORED), ("d", other), ("e", whole)):
-        assert lit_optim_("train", *BARE, f"name={name}", "-m", *search, *more).code == 0
+        ended = lit_optim_("train", *BARE, f"name={name}", "-m", *search, *more)
+        assert ended.code == 0
+        told[name] = [line for line in ended.out.splitlines() if line.startswith(("study", "its best"))]
     a, b, c, d, e = ([one["optimizer.lr"] for one in overrides(tmp_path / "runs" / name)] for name in "abcde")
     assert a == b
     assert [*b, *c] == e
     assert not {*d} & {*e}
     assert len(study(tmp_path).trials) == 4
+    best = study(tmp_path).best_trial
+    where = "of another sweep" if best.number < 2 else f"run {best.number - 2}"
+    assert told.pop("c") == [
+        "study      mine, 4 trials by now: runs 0 to 1 are trials 2 to 3",
+        f"its best   trial {best.number}, {where}, which has come to {best.value:.5g}",
+    ]
+    assert not any(told.values())
 
 
 # --- one study, several sweeps at the same time ----------------------------------------------------------------------
@@ -261,14 +271,14 @@ def test_a_direction_that_is_said_is_taken_where_nothing_else_tells(lit_optim_: 
         "    def training_step(self, batch, _):\n"
         "        return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])\n"
         "    def validation_step(self, batch, _):\n"
-        "        self.log('val/mae', 0.5)\n"
+        "        self.log('val/score', 0.5)\n"
     )
     bare = [one for one in BARE if not one.startswith("model.")]
-    space = ("~model", "+model._target_=mae.Mae", "optimized_metric=val/mae", "hydra/sweeper=optuna", LR)
+    space = ("~model", "+model._target_=mae.Mae", "optimized_metric=val/score", "hydra/sweeper=optuna", LR)
     ended = lit_optim_("train", *bare, *space, "-m", "hydra.sweeper.n_trials=2", *STORED)  # minimizes, unless told
     assert ended.code == 0, ended.err
     assert study(tmp_path).direction.name == "MINIMIZE"
-    assert "by best val/mae (lower is better)" in ended.out
+    assert "by best val/score (lower is better)" in ended.out
 
 
 # --- what is refused before the first job ----------------------------------------------------------------------------
@@ -277,10 +287,17 @@ def test_a_direction_that_is_said_is_taken_where_nothing_else_tells(lit_optim_: 
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        (("hydra/sweeper=tpe_sgd",), ("optimizer.momentum: torch.optim.AdamW has no", "tpe_adamw suit AdamW")),
+        (
+            ("hydra/sweeper=tpe_sgd", "optimizer=adamw"),
+            (
+                "optimizer.momentum: torch.optim.AdamW has no hyperparameter 'momentum'",
+                "given:   optimizer.momentum=interval(0.8, 0.99), by hydra/sweeper=tpe_sgd",
+                "tpe_sgd optimizer=sgd, momentum, nesterov or rmsprop",
+            ),
+        ),
         (("hydra/sweeper=grid_sgd",), ("optimizer.momentum: torch.optim.AdamW has no",)),
         (("hydra/sweeper=tpe_adamw", "optimizer=momentum"), ("optimizer.betas: torch.optim.SGD has no",)),
-        (("optimizer.momentun=0.8,0.9", "optimizer=sgd"), ("optimizer.momentun=0.8,0.9", "nearest: momentum")),
+        (("optimizer.momentun=0.8,0.9", "optimizer=sgd"), ("nearest: momentum", "leave it out, or")),
         (("hydra/sweeper=tpe_adamw", "hydra.sweeper.n_trails=5"), ("hydra.sweeper.n_trails: ", "nearest: n_trials")),
         ((LR,), ("optimizer.lr: this sweeper tries every value", "hydra/sweeper=tpe")),
         (("hydra/sweeper=tpe",), ("hydra.sweeper.params: nothing has a range", "hydra/sweeper=tpe_sgd")),
@@ -293,7 +310,7 @@ def test_a_direction_that_is_said_is_taken_where_nothing_else_tells(lit_optim_: 
             ("hydra/sweeper=tpe", LR, "hydra.sweeper.direction=maximize", "optimized_metric=val/loss"),
             ("hydra.sweeper.direction: less of val/loss is better", "=minimize"),
         ),
-        (("hydra/sweeper=tpe", LR, "optimized_metric=val/mae"), ("whether more or less of val/mae is better",)),
+        (("hydra/sweeper=tpe", LR, "optimized_metric=val/score"), ("whether more or less of val/score is better",)),
         (("hydra/sweeper=tpe", LR, "optimized_metric=null"), ("optimized_metric: a search has nothing to look at",)),
         (("hydra/sweeper=tpe", LR, "hydra.sweeper.n_trials=0"), ("hydra.sweeper.n_trials: ", "given:   0")),
         (("hydra/sweeper=tpe", LR, "hydra.sweeper.sampler.seed=-1"), ("hydra.sweeper.sampler.seed: ", "given:   -1")),

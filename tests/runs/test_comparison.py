@@ -70,6 +70,30 @@ def test_a_job_that_was_refused_has_no_plan_to_compare() -> None:
     assert (found.plans, found.problems) == (None, ())
 
 
+def test_what_has_not_come_to_its_end_stands_behind_what_has() -> None:
+    for name, status, value in (
+        ("a", "running", 0.9),
+        ("b", "finished", 0.5),
+        ("c", "crashed", 0.8),
+        ("d", "crashed", NAN),
+    ):
+        make_run(Path(name), lr=ord(name), status=status, metrics={"val/acc": value})
+    make_run(Path("e"), lr=1.0, metrics={"val/acc": NAN})
+    found = compared()
+    assert names(found) == [["b"], ["a"], ["c"], ["e"], ["d"]]
+    assert found.winner is found.rows[0].runs[0]
+    unfinished = compare([read_run(Path(name)) for name in "ca"])
+    assert names(unfinished) == [["a"], ["c"]]
+    assert unfinished.winner is not None
+
+
+def test_a_row_of_which_some_runs_have_finished_stands_with_those() -> None:
+    make_run(Path("a"), lr=1.0, seed=1, metrics={"val/acc": 0.5})
+    make_run(Path("b"), lr=1.0, seed=2, status="crashed", metrics={"val/acc": 0.9})
+    make_run(Path("c"), lr=2.0, status="crashed", metrics={"val/acc": 0.8})
+    assert names(compared()) == [["a", "b"], ["c"]]
+
+
 def test_other_seeds_are_welchs_and_the_seeds_are_shown() -> None:
     grid({(0.1, 1): 0.9, (0.1, 2): 0.94, (0.2, 3): 0.8, (0.2, 4): 0.7})
     found = compared()
@@ -98,24 +122,24 @@ def test_losses_are_sorted_from_the_lowest(mode: str | None, order: list[str]) -
 
 
 def test_events_are_read_only_where_the_run_kept_the_other_extreme(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_run(Path("a"), metrics={"val/mae": [0.3, 0.2, 0.25], "val/acc": 0.5})
+    make_run(Path("a"), metrics={"val/score": [0.3, 0.2, 0.25], "val/acc": 0.5})
     read: list[str] = []
     original = comparison.curve_of
     monkeypatch.setattr(comparison, "curve_of", lambda folder, tag: read.append(tag) or original(folder, tag))
     assert compared().rows[0].best.mean == 0.5
     assert read == []
-    assert compared(metric="val/mae", mode="min").rows[0].best.mean == pytest.approx(0.2)
-    assert read == ["val/mae"]
+    assert compared(metric="val/score", mode="min").rows[0].best.mean == pytest.approx(0.2)
+    assert read == ["val/score"]
 
 
 def test_where_no_curve_tells_the_best_the_last_value_stands_for_it_and_that_is_told() -> None:
     for job in range(3):
-        [events] = make_run(Path(f"{job}"), lr=job + 1.0, metrics={"val/mae": [0.3, 0.2, 0.25]}).glob("events*")
+        [events] = make_run(Path(f"{job}"), lr=job + 1.0, metrics={"val/score": [0.3, 0.2, 0.25]}).glob("events*")
         events.unlink()
-    found = compared(metric="val/mae", mode="min")
+    found = compared(metric="val/score", mode="min")
     assert [row.best.mean for row in found.rows] == [0.25] * 3
     assert found.problems == (
-        "0 and 2 more: no curve of val/mae to find its minimum in, so the last value stands for the best",
+        "0 and 2 more: no curve of val/score to find its minimum in, so the last value stands for the best",
     )
 
 
@@ -127,9 +151,9 @@ def test_numbers_come_first_then_nan_then_nothing_then_what_is_unreadable() -> N
     Path("d/.hydra/config.yaml").write_text("[")
     make_run(Path("e"), lr=5.0, metrics={"val/acc": 0.2}, status="running")
     found = compared()
-    assert names(found) == [["e"], ["c"], ["a"], ["b"], ["d"]]
+    assert names(found) == [["c"], ["e"], ["a"], ["b"], ["d"]]
     assert [next(iter(row.statuses)) for row in found.rows] == [
-        "running", "finished", "finished", "started", "unreadable",
+        "finished", "running", "finished", "started", "unreadable",
     ]  # fmt: skip
     assert found.keys == ("optimizer.lr",)
     assert len(found.problems) == 1

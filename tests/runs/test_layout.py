@@ -109,6 +109,26 @@ def test_and_in_120_columns_with_all_results_in_one_table() -> None:
     ]
 
 
+def test_where_room_is_short_settings_go_by_the_last_parts_of_their_keys() -> None:
+    keys = (
+        "optimizer.weight_decay",
+        "optimizer.momentum",
+        "schedule.lr.warmup",
+        "optimizer.lr",
+        "rules.head.lr",
+        "n.n",
+    )
+    cells = {key: [f"{row}" for row in range(5)] for key in keys}
+    results = {"best val/acc": ["0.5"] * 5, "n": ["1"] * 5}
+    text = laid_out([*"abcde"], results, cells, {}, 100)
+    assert text.splitlines()[0].split()[3:] == [
+        "n", "weight_decay", "momentum", "warmup", "optimizer.lr", "rules.head.lr", "n.n",
+    ]  # fmt: skip
+    assert len(text.splitlines()) == 2 + 5
+    assert "optimizer.weight_decay" in laid_out([*"abcde"], results, cells, {}, 200)
+    assert laid_out([*"abcde"], results, cells, {}, 60).count("run  ") == 2, "what doesn't fit goes on below"
+
+
 def test_what_differs_within_a_class_is_a_column() -> None:
     columns, notes = folded(settings(run(ADAM), run(ADAM, "0.2"), run({**LION, "r": "0.5"}), run(LION)))
     assert {key: [*cells] for key, cells in columns.items()} == {

@@ -24,6 +24,8 @@ def monitor(tag: str, mode: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("tag", "down"),
     [("val/loss", True), ("loss", True), ("val/Loss", True), ("test/error", True), ("val/acc", False), ("f1", False),
+     ("val/mae", True), ("test/RMSE", True), ("val/mse_masked", True), ("nll", True), ("val/top5_err", True),
+     ("val/perplexity", True), ("val/mae2", True), ("val/maestro", False), ("val/lower", False), ("val/terrain", False),
      ("grad_norm/default", True), ("total/update_norm", True), ("dead_relu/net.1", True), ("lr/grad_norms", False)],
 )  # fmt: skip
 def test_a_name_says_whether_less_is_better(tag: str, down: bool) -> None:
@@ -37,8 +39,8 @@ def test_it_is_what_most_of_the_runs_optimize_and_have() -> None:
 
 
 def test_it_is_what_the_checkpoints_go_by_where_no_run_has_that() -> None:
-    runs = [run("val/loss", "val/mae", **monitor("val/mae", "min"))]
-    assert metric_of(runs) == Metric("val/mae", "min")
+    runs = [run("val/loss", "val/score", **monitor("val/score", "min"))]
+    assert metric_of(runs) == Metric("val/score", "min")
 
 
 @pytest.mark.parametrize(
@@ -46,11 +48,11 @@ def test_it_is_what_the_checkpoints_go_by_where_no_run_has_that() -> None:
     [
         ("val/loss", {}, "min"),
         ("val/acc", {}, "max"),
-        ("val/mae", {}, "max"),
-        ("val/mae", monitor("val/mae", "min"), "min"),
+        ("val/score", {}, "max"),
+        ("val/score", monitor("val/score", "min"), "min"),
         ("val/loss", monitor("val/loss", "max"), "max"),
-        ("test/mae", monitor("val/mae", "min"), "min"),
-        ("val/acc", monitor("val/mae", "min"), "max"),
+        ("test/score", monitor("val/score", "min"), "min"),
+        ("val/acc", monitor("val/score", "min"), "max"),
         ("val/acc", monitor("val/acc", "sideways"), "max"),
         ("val/acc", {"callbacks__checkpoint__monitor": None, "callbacks__checkpoint__mode": "min"}, "max"),
     ],
@@ -61,7 +63,7 @@ def test_the_mode_is_the_checkpoints_or_the_names(tag: str, config: dict[str, st
         assert metric_of([run(tag, **config)], tag, asked) == Metric(tag, asked)
 
 
-@pytest.mark.parametrize(("tag", "is_guess"), [("val/acc", False), ("grad_norm/default", False), ("val/mae", True)])
+@pytest.mark.parametrize(("tag", "is_guess"), [("val/acc", False), ("grad_norm/default", False), ("val/score", True)])
 def test_a_mode_that_nothing_says_is_a_guess(tag: str, is_guess: bool) -> None:
     for mode, guessed in ((None, is_guess), ("min", False)):
         metric = metric_of([run(tag)], tag, mode)
@@ -70,9 +72,9 @@ def test_a_mode_that_nothing_says_is_a_guess(tag: str, is_guess: bool) -> None:
 
 
 def test_the_monitor_of_the_metric_itself_goes_before_that_of_another_stage() -> None:
-    runs = [run("val/mae", "test/mae", **monitor("test/mae", "max")) for _ in range(3)]
-    runs.append(run("val/mae", **monitor("val/mae", "min")))
-    assert metric_of(runs, "val/mae") == Metric("val/mae", "min")
+    runs = [run("val/score", "test/score", **monitor("test/score", "max")) for _ in range(3)]
+    runs.append(run("val/score", **monitor("val/score", "min")))
+    assert metric_of(runs, "val/score") == Metric("val/score", "min")
 
 
 def test_a_metric_that_no_run_has_is_refused_with_those_that_there_are() -> None:
@@ -86,11 +88,11 @@ def test_a_metric_that_no_run_has_is_refused_with_those_that_there_are() -> None
         "    fix:     name one of these",
     ]
     with pytest.raises(lo.ConfigError, match=r"no run has this metric, which their configs name\n    given:   val/acc"):
-        metric_of([run("val/mae")])
+        metric_of([run("val/score")])
 
 
 def test_where_no_config_says_anything_it_is_the_first_of_validation() -> None:
-    assert metric_of([run("test/acc", "val/mae", "val/loss", optimized=None)]) == Metric("val/loss", "min")
+    assert metric_of([run("test/acc", "val/score", "val/loss", optimized=None)]) == Metric("val/loss", "min")
     assert metric_of([Run(Path("a"), "unreadable", final={"test/acc": 0.5})]) == Metric("test/acc", "max")
 
 
@@ -105,18 +107,18 @@ def test_the_best_is_the_lowest_or_the_highest(values: list[float]) -> None:
 
 
 def test_a_run_keeps_the_best_of_the_names_mode() -> None:
-    kept = {(tag, mode): Metric(tag, mode).is_kept for tag in ("val/loss", "val/mae") for mode in ("min", "max")}
-    assert [one for one, is_kept in kept.items() if is_kept] == [("val/loss", "min"), ("val/mae", "max")]
+    kept = {(tag, mode): Metric(tag, mode).is_kept for tag in ("val/loss", "val/score") for mode in ("min", "max")}
+    assert [one for one, is_kept in kept.items() if is_kept] == [("val/loss", "min"), ("val/score", "max")]
 
 
 @pytest.mark.parametrize(
     ("tag", "mode"),
     [
-        ("val/loss", "min"), ("val/acc", "max"), ("test/Accuracy", "max"), ("val/macro_f1", "max"), ("val/mae", None),
+        ("val/loss", "min"), ("val/acc", "max"), ("test/Accuracy", "max"), ("val/macro_f1", "max"), ("val/score", None),
         ("val/macc", None), ("val/acc_error", "min"),
     ],
 )  # fmt: skip
 def test_a_mode_is_known_where_the_name_or_a_checkpoint_says_it(tag: str, mode: str | None) -> None:
     assert known_mode(tag, {}) == mode
-    said = {"callbacks.checkpoint.monitor": "val/mae", "callbacks.checkpoint.mode": "min"}
-    assert known_mode(tag, said) == ("min" if tag == "val/mae" else mode)
+    said = {"callbacks.checkpoint.monitor": "val/score", "callbacks.checkpoint.mode": "min"}
+    assert known_mode(tag, said) == ("min" if tag == "val/score" else mode)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import platform
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,8 @@ def test_the_whole_text() -> None:
 
 
 def test_a_mode_that_was_guessed_is_told() -> None:
-    make_run(Path("runs/a"), metrics={"val/mae": 0.5}, optimized_metric="val/mae")
-    by = "by best val/mae (higher is better, which is assumed; else lit-optim compare --mode min)"
+    make_run(Path("runs/a"), metrics={"val/score": 0.5}, optimized_metric="val/score")
+    by = "by best val/score (higher is better, which is assumed; else lit-optim compare --mode min)"
     assert by in as_text(compared(), width=132)
 
 
@@ -84,6 +85,43 @@ def test_what_is_damaged_or_not_there_yet_is_shown_as_that() -> None:
     assert cells[2][1:] == ["–", "2.0", "–", "–", "–", "started"]
     assert cells[3][2] == "–"
     assert cells[3][-1] == "unreadable"
+
+
+def test_runs_that_can_go_on_are_told_with_the_command() -> None:
+    make_run(Path("runs/a"), lr=1.0, metrics={"val/acc": 0.5})
+    for number, status in enumerate(["crashed", "running", "crashed", "crashed", "crashed", "finished"]):
+        run = make_run(Path(f"runs/my {status}{number}"), lr=2.0 + number, status=status, host=platform.node())
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "last.ckpt").touch()
+    make_run(Path("runs/b"), lr=9.0, status="crashed")  # before there was a checkpoint
+    comparison = compared()
+    told = as_text(comparison, width=40).splitlines()
+    assert [line for line in told if "resume" in line] == [
+        f"    lit-optim resume 'runs/my {run}'" for run in ("crashed0", "crashed2", "crashed3")
+    ]
+    assert "    and likewise 2 more that were killed" in told
+    assert told[-1] == "best run   runs/a"
+    runs = {run["folder"]: run for row in json.loads(as_json(comparison))["rows"] for run in row["runs"]}
+    assert runs["runs/my running1"]["resume"] == "lit-optim resume 'runs/my running1'"
+    assert [name for name, run in runs.items() if run["resume"] is None] == ["runs/a", "runs/my finished5", "runs/b"]
+    assert ", those that have finished first" in " ".join(as_text(comparison).split())
+
+
+def test_the_best_of_runs_of_which_none_has_finished_is_told_as_that() -> None:
+    make_run(Path("runs/a"), lr=1.0, status="running")
+    make_run(Path("runs/b"), lr=2.0, status="crashed", metrics={"val/acc": 0.4})
+    text = as_text(compared())
+    assert text.splitlines()[-1] == "best run   runs/a (running, so far)"
+    assert "finished first" not in text
+
+
+def test_runs_that_lack_the_metric_are_told_with_what_they_have() -> None:
+    make_run(Path("runs/a"), lr=1.0)
+    assert "without" not in as_text(compared())
+    make_run(Path("runs/b"), lr=2.0, metrics={"val/mae": 0.3, "train/loss": 0.4})
+    make_run(Path("runs/c"), lr=3.0, metrics={"val/mae": 0.3})
+    make_run(Path("runs/d"), lr=4.0, status=None)
+    assert "b and 1 more without val/acc; --metric compares by train/loss, val/mae" in as_text(compared())
 
 
 def test_runs_that_do_not_count_and_those_that_are_repeated_are_named() -> None:
@@ -200,7 +238,7 @@ def test_as_json_it_has_all() -> None:
     assert [run["folder"] for run in first["runs"]] == ["runs/x/2", "runs/x/1", "runs/x/0"]
     assert first["runs"][0] == {
         "folder": "runs/x/2", "seed": 3, "status": "finished", "error": None, "steps": 100, "epochs": 2,
-        "seconds": 12.5, "counted": True,
+        "seconds": 12.5, "resume": None, "counted": True,
     }  # fmt: skip
     assert (first["n"], first["settings"], first["status"]) == (3, {"optimizer.lr": 0.1}, "finished")
     assert first["best"]["values"] == [0.95, 0.91, 0.9]

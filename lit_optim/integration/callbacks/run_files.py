@@ -20,12 +20,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lit_optim.integration.callbacks.stop_together import StopTogether, is_between_steps
 from lit_optim.integration.checkpoint import Checkpoint
 from lit_optim.integration.dashboard import BEST
-from lit_optim.integration.run_folder import LAST, RunFolder
+from lit_optim.integration.run_folder import RunFolder
 from lit_optim.integration.terminated import end_at_once
 from lit_optim.integration.tracker import IDS, Tracker
 from lit_optim.plan import Plan
 from lit_optim.render import plan_text, save_figure
 from lit_optim.runs.metric import falls
+from lit_optim.runs.reading import LAST
 from lit_optim.scheduler import PlanScheduler
 from lit_optim.tables import CUT
 
