@@ -7,10 +7,12 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -22,11 +24,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from lit_optim.cli.job import Ended, Job
+from lit_optim.cli.job import MULTIRUN, Ended, Job
 from lit_optim.cli.multirun import Refused, Sweep
 from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra, refuse_unknown_flags
 from lit_optim.cli.project import allowed_factories
 from lit_optim.cli.rank_zero import is_rank_zero
+from lit_optim.cli.refusals import Refusals
 from lit_optim.cli.reporting import FULL_ERROR, report, restore_full_error
 from lit_optim.cli.search import all_failed
 from lit_optim.cli.suggestions import arguments_of, homes_of
@@ -91,20 +94,23 @@ def run_app(
     """
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # so that a config can name the user's own classes, as `python -m` would
-    try:
+    refusals = Refusals()
+    factories: Sequence[str] = ()
+    with refusals.noted():
         factories = allowed_factories(Path.cwd())
+    with refusals.noted():
         refuse_unknown_flags(arguments, flags)
+    with refusals.noted():
         refuse_targets_of_hydra(arguments)
-    except ConfigError as error:
-        report(error)
+    if refusals.errors:
+        report(refusals.joined())
         return 1
     full_error = os.environ.get(FULL_ERROR)
     job = Job(task, [*sys.argv], arguments, full_error, factories)
-    sys.argv = [sys.argv[0], *overrides_first([*accept_new_keys(arguments), *extra])]
     code, failed = 1, 0
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
-        code = _launch(job, arguments)
+        code = _launch(job, arguments, extra)
     finally:
         restore_full_error(full_error)
         sys.argv = [*job.typed]
@@ -113,7 +119,8 @@ def run_app(
     return code or min(job.failures + failed, 1)
 
 
-def _launch(job: Job, arguments: Sequence[str]) -> int:
+def _launch(job: Job, arguments: Sequence[str], extra: Sequence[str]) -> int:
+    sys.argv = [job.typed[0], *overrides_first([*accept_new_keys(arguments), *extra])]
     try:
         hydra.main(**_HYDRA)(job)()
     except Refused as refused:
@@ -136,11 +143,38 @@ def _launch(job: Job, arguments: Sequence[str]) -> int:
         if all_failed(failure):
             return 1
         error = _translated(failure, arguments)
+        rest = _without(error, arguments)
+        if rest is not None:
+            return _launch(replace(job, refused=(*job.refused, error)), rest, extra) or 1
     else:
         return 0
     restore_full_error(job.full_error)
-    report(error)
+    report(Refusals([*job.refused, error]).joined())
     return 1
+
+
+def _without(error: LitOptimError, arguments: Sequence[str]) -> list[str] | None:
+    """The command line without what is refused, and as a single run, for a look at the rest of it.
+
+    Returns:
+        None where no override is to blame, or something else than a run is asked for (``--cfg``).
+    """
+    if not {one.partition("=")[0] for one in arguments if one.startswith("-")} <= {*MULTIRUN, "--config-dir", "-cd"}:
+        return None
+    keys = {mistake.key for mistake in error.mistakes}
+    rest = [one for one in arguments if not {one, re.split("[=@]", one.lstrip("+~"))[0]} & keys]
+    if len(rest) == len(arguments):
+        return None
+    if MULTIRUN & {*arguments}:
+        rest = [one for one in rest if one not in MULTIRUN and not _is_swept(one)]
+    return rest
+
+
+def _is_swept(argument: str) -> bool:
+    try:
+        return OverridesParser.create().parse_override(argument).is_sweep_override()
+    except HydraException:
+        return False
 
 
 def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
