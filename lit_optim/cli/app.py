@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -102,15 +102,16 @@ def run_app(
         refuse_unknown_flags(arguments, flags)
     with refusals.noted():
         refuse_targets_of_hydra(arguments)
-    if refusals.errors:
+    rest = _without(refusals.joined(), arguments) if refusals.errors else arguments
+    if rest is None:
         report(refusals.joined())
         return 1
     full_error = os.environ.get(FULL_ERROR)
-    job = Job(task, [*sys.argv], arguments, full_error, factories)
+    job = Job(task, [*sys.argv], arguments, full_error, factories, refusals.errors)
     code, failed = 1, 0
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
-        code = _launch(job, arguments, extra)
+        code = _launch(job, rest, extra)
     finally:
         restore_full_error(full_error)
         sys.argv = [*job.typed]
@@ -157,17 +158,26 @@ def _without(error: LitOptimError, arguments: Sequence[str]) -> list[str] | None
     """The command line without what is refused, and as a single run, for a look at the rest of it.
 
     Returns:
-        None where no override is to blame, or something else than a run is asked for (``--cfg``).
+        None where no argument is to blame, or something else than a run is asked for (``--cfg``).
     """
-    if not {one.partition("=")[0] for one in arguments if one.startswith("-")} <= {*MULTIRUN, "--config-dir", "-cd"}:
-        return None
     keys = {mistake.key for mistake in error.mistakes}
-    rest = [one for one in arguments if not {one, re.split("[=@]", one.lstrip("+~"))[0]} & keys]
-    if len(rest) == len(arguments):
+    rest = [
+        one
+        for one, before in zip(arguments, ["", *arguments], strict=False)
+        if not _is_of(one, keys) and (one.startswith(("-", "~")) or "=" in one or before not in keys)
+    ]
+    flags = {one.partition("=")[0] for one in rest if one.startswith("-")}
+    if len(rest) == len(arguments) or not flags <= {*MULTIRUN, "--config-dir", "-cd"}:
         return None
     if MULTIRUN & {*arguments}:
         rest = [one for one in rest if one not in MULTIRUN and not _is_swept(one)]
     return rest
+
+
+def _is_of(argument: str, keys: Collection[str]) -> bool:
+    """Whether an override sets one of the keys, or something below it; or is itself among them."""
+    key = re.split("[=@]", argument.lstrip("+~"))[0]
+    return argument in keys or any(key == one or key.startswith(f"{one}.") for one in keys)
 
 
 def _is_swept(argument: str) -> bool:
@@ -198,6 +208,8 @@ def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
         typed = next((one for one in arguments if f"++{one}" == error.override), str(error.override))
         name, _, value = typed.partition("=")
         remedy = f"quote the value once more, inside the shell's quotes: '{name}=\"{value}\"'"
+        if "=" not in typed:
+            remedy = "write KEY=VALUE, or leave it out"
         translated = ConfigError(
             Mistake(
                 typed, "this override can't be read", _first_line(error).replace(f"++{typed}", typed), remedy=remedy
@@ -232,13 +244,10 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
         return Mistake(
             key, "the name of a choice is needed", odd, remedy=f"name one of its choices: {key}=NAME, or leave it out"
         )
-    key = str(getattr(cause, "full_key", None) or "")
-    if not key and "'" in message:
-        key = message.split("'")[1]
+    key = _key_of(error)
     if not key:
         return Mistake("config", message, remedy="lit-optim train --cfg job prints the config as it is composed")
-    key = key.partition("@")[0]
-    given = next((argument for argument in arguments if argument.lstrip("+~").partition("=")[0] == key), None)
+    given = next((argument for argument in arguments if _is_of(argument, {key})), None)
     if isinstance(cause, ValidationError):  # the key is there, and takes another kind of value
         return Mistake(key, _first_line(cause), given, remedy="correct the value")
     problem = "there is no such key or config group" if isinstance(error, ConfigCompositionException) else message
@@ -265,16 +274,36 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
 
 
 def _config_without(key: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """The config of the other overrides, as plain containers."""
+    """The config of the other overrides, as plain containers; what else can't be composed is left out as well."""
     others = [
         argument
         for argument in accept_new_keys(arguments)
-        if "=" in argument and not argument.startswith("-") and "," not in argument
-        if not argument.lstrip("+~").startswith((key, "hydra."))
+        if "=" in argument and not argument.startswith("-") and not _is_swept(argument)
+        if not _is_of(argument, {key}) and not argument.lstrip("+~").startswith("hydra.")
     ]
-    with hydra.initialize_config_module("lit_optim.conf", version_base="1.3"):
-        config = hydra.compose(_HYDRA["config_name"], overrides=others, return_hydra_config=key.startswith("hydra."))
+    try:
+        with hydra.initialize_config_module("lit_optim.conf", version_base="1.3"):
+            own = key.startswith("hydra.")
+            config = hydra.compose(_HYDRA["config_name"], overrides=others, return_hydra_config=own)
+    except OverrideParseException as error:
+        return _config_without(key, [one for one in others if one != error.override])
+    except (HydraException, OmegaConfBaseException) as error:
+        rest = [one for one in others if not _is_of(one, {_key_of(error)})]
+        if len(rest) == len(others):
+            raise
+        return _config_without(key, rest)
     return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
+
+
+def _key_of(error: Exception) -> str:
+    """The key that Hydra's refusal is about; nothing where it doesn't say."""
+    if isinstance(error, MissingConfigException):
+        return str(error.missing_cfg_file or "").rpartition("/")[0]
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    key, message = str(getattr(cause, "full_key", None) or ""), _first_line(error)
+    if not key and "'" in message:
+        key = message.split("'")[1]
+    return re.split("[=@]", key.lstrip("+~"))[0]
 
 
 def _first_line(error: Exception) -> str:
