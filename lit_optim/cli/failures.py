@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import InterpolationResolutionError
 
-from lit_optim.cli.app import unwritable
+from lit_optim.cli.composition import unwritable
 from lit_optim.cli.refusals import unresolved
 from lit_optim.errors import ConfigError, LitOptimError, Mistake
 

@@ -16,7 +16,7 @@ from lit_optim.errors import LitOptimError, Mistake, PlanError, RecipeError
 from lit_optim.lr_scaling import SIZE
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback, LightningModule
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule
 
     from lit_optim.plan import Plan
     from lit_optim.recipe import Recipe
@@ -86,7 +86,10 @@ def look(config: DictConfig, complete: bool = True) -> Look:
         loggers_of(config)
     with refusals.noted(), _translated():
         trainer = trainer_of(config, callbacks, [])
-    shape = data or stand_in_for_data(config)
+    shape: LightningDataModule | type[LightningDataModule] | None = data
+    if shape is None:
+        with refusals.noted():
+            shape = stand_in_for_data(config)
     if shape is not None:
         with refusals.noted():
             module = module_of(config, shape, recipe)

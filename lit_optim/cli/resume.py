@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lit_optim.cli.app import CONFIG_NAME, run_app
+from lit_optim.cli.app import run_app
+from lit_optim.cli.composition import CONFIG_NAME
 from lit_optim.cli.overrides import accept_new_keys, refuse_unknown_flags
 from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import report
