@@ -112,7 +112,8 @@ def data_of(config: DictConfig) -> LightningDataModule:
 def stand_in_for_data(config: DictConfig) -> type[LightningDataModule] | None:
     """The class of data that is refused, which may say enough of itself for the model; None where it doesn't."""
     try:
-        callee = callee_of(node_of(config, "data"), (LightningDataModule,), "data")
+        target = {"_target_": OmegaConf.select(config, "data._target_")}  # the arguments may be what is refused
+        callee = callee_of(target, (LightningDataModule,), "data")
     except ConfigError:
         return None
     says = all(isinstance(getattr(callee, name, None), int) for name in ("in_dim", "out_dim"))
