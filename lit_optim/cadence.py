@@ -47,9 +47,10 @@ class Cadence:
             for name in each
             if name not in names
         ]
-        remedy = "give a number of optimizer steps, 1 or more; 0 or null switches it off"
+        never, as_every = "0 or null for never", f"0 or null for as many as {EVERY}"
+        problem, some, remedy = "this is no number of steps", "1 or more optimizer steps", "correct the value"
         mistakes += [
-            Mistake(name, "this is no number of steps", given=repr(steps), remedy=remedy)
+            Mistake(name, problem, repr(steps), (some, as_every if name == "early" else never), remedy=remedy)
             for name, steps in {EVERY: every, "early": early, **own}.items()
             if (name in names or name in (EVERY, "early"))
             and steps is not None

@@ -81,10 +81,20 @@ class RunError(LitOptimError):
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> tuple[str, ...]:
-    """The ``count`` members of ``names`` most like ``name``, best first; empty where nothing is close."""
+    """The ``count`` members of ``names`` most like ``name``, best first; empty where nothing is close.
+
+    Initials are close to what they stand for: ``wd`` to ``weight_decay``, ``learning_rate`` to ``lr``.
+    """
     known: Sequence[str] = list(dict.fromkeys(names))
     by_folded: dict[str, str] = {}
     for candidate in known:
         by_folded.setdefault(candidate.lower(), candidate)
-    close = difflib.get_close_matches(name.lower(), by_folded, n=count, cutoff=0.6)
-    return tuple(by_folded[folded] for folded in close)
+    folded = name.lower()
+    short = [one for one in by_folded if folded in (one, _initials(one)) or (one == _initials(folded))]
+    close = difflib.get_close_matches(folded, by_folded, n=count, cutoff=0.6)
+    return tuple(by_folded[one] for one in dict.fromkeys([*short, *close]))[:count]
+
+
+def _initials(name: str) -> str:
+    parts = name.split("_")
+    return "".join(part[:1] for part in parts) if len(parts) > 1 else ""

@@ -25,6 +25,7 @@ __all__ = [
     "callee_of",
     "dotted_name",
     "instantiate",
+    "node_mistakes",
     "parameters_of",
     "resolve",
     "target_mistakes",
@@ -115,6 +116,15 @@ def instantiate(
     if reader.refused or reader.unfit:
         raise ConfigError(*reader.refused, *reader.unfit)
     return _built(call)
+
+
+def node_mistakes(
+    node: Mapping[str, Any], kinds: tuple[type, ...], key: str, nested: tuple[type, ...] | None = None, **more: Any
+) -> list[Mistake]:
+    """All that `instantiate` would refuse before it calls anything."""
+    reader = _Reader(kinds if nested is None else nested)
+    reader.node(node, kinds, key, more)
+    return [*reader.refused, *reader.unfit]
 
 
 def callee_of(

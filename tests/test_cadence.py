@@ -56,9 +56,9 @@ def test_all_mistakes_are_told_at_once() -> None:
         "nrom: no such quantity\n    given:   nrom\n    allowed: norm, ratio\n    nearest: norm\n"
         "    fix:     rename or remove it\n"
         "every: this is no number of steps\n    given:   1.5\n"
-        "    fix:     give a number of optimizer steps, 1 or more; 0 or null switches it off\n"
+        "    allowed: 1 or more optimizer steps, 0 or null for never\n    fix:     correct the value\n"
         "early: this is no number of steps\n    given:   '5'\n"
-        "    fix:     give a number of optimizer steps, 1 or more; 0 or null switches it off\n"
+        "    allowed: 1 or more optimizer steps, 0 or null for as many as every\n    fix:     correct the value\n"
         "norm: this is no number of steps\n    given:   False\n"
-        "    fix:     give a number of optimizer steps, 1 or more; 0 or null switches it off"
+        "    allowed: 1 or more optimizer steps, 0 or null for never\n    fix:     correct the value"
     )

@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import hydra
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-    SearchPathException,
-)
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf import DictConfig
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from yaml import YAMLError
 
+from lit_optim.cli.composition import CONFIG_NAME, translated, without
 from lit_optim.cli.job import Ended, Job
 from lit_optim.cli.multirun import Refused, Sweep
 from lit_optim.cli.overrides import accept_new_keys, overrides_first, refuse_targets_of_hydra, refuse_unknown_flags
 from lit_optim.cli.project import allowed_factories
 from lit_optim.cli.rank_zero import is_rank_zero
+from lit_optim.cli.refusals import Refusals
 from lit_optim.cli.reporting import FULL_ERROR, report, restore_full_error
 from lit_optim.cli.search import all_failed
-from lit_optim.cli.suggestions import arguments_of, homes_of
-from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError, nearest
+from lit_optim.errors import LitOptimError
 
-__all__ = ["CONFIG_NAME", "NewFolders", "run_app", "unwritable"]
-
-_NO_CHOICE = re.compile(r"[a-z]+=(null|true|false|\[.*\]|\{.*\}|[0-9.]+)")  # of a config group
-CONFIG_NAME = "config"
-"""Of the config that every verb composes."""
-
-_EXTRAS = {"optuna": "sweep", "joblib": "sweep", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # by choice
-_OF_A_SWEEP = ("hydra/sweeper", "hydra/launcher")
+__all__ = ["NewFolders", "run_app"]
 
 _HYDRA = {"version_base": "1.3", "config_path": "pkg://lit_optim.conf", "config_name": CONFIG_NAME}
 
@@ -51,11 +41,13 @@ class NewFolders(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Of a single run: its folder, and those above it that are missing."""
-        self._note(Path(config.hydra.run.dir))
+        with suppress(InterpolationResolutionError):
+            self._note(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Of a sweep: its folder; the jobs' own are below it."""
-        self._note(Path(config.hydra.sweep.dir))
+        with suppress(InterpolationResolutionError):
+            self._note(Path(config.hydra.sweep.dir))
 
     @classmethod
     def of(cls, folder: Path) -> set[Path]:
@@ -71,8 +63,9 @@ class NewFolders(Callback):
         cls.noted.clear()
 
     def _note(self, folder: Path) -> None:
-        missing = [path for path in (folder.absolute(), *folder.absolute().parents) if not path.exists()]
-        NewFolders.noted.update(missing)
+        with suppress(OSError):  # of a name that can't be one; Hydra is about to stumble over it itself
+            missing = [path for path in (folder.absolute(), *folder.absolute().parents) if not path.exists()]
+            NewFolders.noted.update(missing)
 
 
 def run_app(
@@ -91,20 +84,24 @@ def run_app(
     """
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # so that a config can name the user's own classes, as `python -m` would
-    try:
+    refusals = Refusals()
+    factories: Sequence[str] = ()
+    with refusals.noted():
         factories = allowed_factories(Path.cwd())
+    with refusals.noted():
         refuse_unknown_flags(arguments, flags)
+    with refusals.noted():
         refuse_targets_of_hydra(arguments)
-    except ConfigError as error:
-        report(error)
+    rest = without(refusals.joined(), arguments) if refusals.errors else arguments
+    if rest is None:
+        report(refusals.joined())
         return 1
     full_error = os.environ.get(FULL_ERROR)
-    job = Job(task, [*sys.argv], arguments, full_error, factories)
-    sys.argv = [sys.argv[0], *overrides_first([*accept_new_keys(arguments), *extra])]
+    job = Job(task, [*sys.argv], arguments, full_error, factories, refusals.errors)
     code, failed = 1, 0
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
-        code = _launch(job, arguments)
+        code = _launch(job, rest, extra)
     finally:
         restore_full_error(full_error)
         sys.argv = [*job.typed]
@@ -113,7 +110,8 @@ def run_app(
     return code or min(job.failures + failed, 1)
 
 
-def _launch(job: Job, arguments: Sequence[str]) -> int:
+def _launch(job: Job, arguments: Sequence[str], extra: Sequence[str]) -> int:
+    sys.argv = [job.typed[0], *overrides_first([*accept_new_keys(arguments), *extra])]
     try:
         hydra.main(**_HYDRA)(job)()
     except Refused as refused:
@@ -133,116 +131,15 @@ def _launch(job: Job, arguments: Sequence[str]) -> int:
         raise
     except LitOptimError:  # of a job in another process, which has told it
         return 1
-    except (HydraException, OmegaConfBaseException, OSError, TypeError, ValueError) as failure:
+    except (HydraException, OmegaConfBaseException, YAMLError, OSError, TypeError, ValueError) as failure:
         if all_failed(failure):
             return 1
-        error = _translated(failure, arguments)
+        error = translated(failure, arguments)
+        rest = without(error, arguments)
+        if rest is not None:
+            return _launch(replace(job, refused=(*job.refused, error)), rest, extra) or 1
     else:
         return 0
     restore_full_error(job.full_error)
-    report(error)
+    report(Refusals([*job.refused, error]).joined())
     return 1
-
-
-def _translated(error: Exception, arguments: Sequence[str]) -> LitOptimError:
-    """Hydra's refusal as ours: the key, what is allowed, the nearest names, the way out."""
-    translated: LitOptimError
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        options = tuple(error.options or ())
-        problem = f"there is no {choice!r} in the config group {group!r}" if group else "no such config"
-        remedy = "choose one of these, or add your own folder of configs with --config-dir"
-        if group in _OF_A_SWEEP and choice in _EXTRAS:
-            problem, options, remedy = f"{choice} is not installed", (), f'pip install "lit-optim[{_EXTRAS[choice]}]"'
-        translated = ConfigError(Mistake(group or "config", problem, choice, options, nearest(choice, options), remedy))
-    elif isinstance(error, OSError) and not isinstance(error, HydraException):
-        translated = unwritable(error)
-    elif isinstance(error, UnicodeDecodeError):  # which doesn't say of which file
-        line = error.object[: error.start].splitlines(keepends=True)[-1:]
-        problem, near = f"a config file is not text in UTF-8: {error.reason}", b"".join(line).decode()
-        translated = ConfigError(Mistake("config", problem, f"after {near!r}", remedy="save it as UTF-8"))
-    elif isinstance(error, OverrideParseException):
-        typed = next((one for one in arguments if f"++{one}" == error.override), str(error.override))
-        name, _, value = typed.partition("=")
-        remedy = f"quote the value once more, inside the shell's quotes: '{name}=\"{value}\"'"
-        translated = ConfigError(
-            Mistake(
-                typed, "this override can't be read", _first_line(error).replace(f"++{typed}", typed), remedy=remedy
-            )
-        )
-    else:
-        translated = ConfigError(_unknown_key(error, arguments))
-    translated.__cause__ = error
-    return translated
-
-
-def unwritable(error: OSError) -> RunError:
-    """The refusal of a folder that can't be written."""
-    remedy = "free some space, or choose a folder that you may write to: hydra.run.dir=FOLDER"
-    problem = f"the run's folder can't be written: {error.strerror or error}"
-    return RunError(Mistake("hydra.run.dir", problem, given=error.filename and str(error.filename), remedy=remedy))
-
-
-def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
-    """An override of a key or a group that doesn't exist, with the names that do."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    message = _first_line(error)
-    if isinstance(error, SearchPathException):
-        return Mistake("--config-dir", message, remedy="name a folder that exists")
-    if message.startswith("Ambiguous value"):
-        several = message.split("'")[1].removeprefix("++")
-        remedy = "add -m to run each of them, or write a list: [a,b]"
-        return Mistake(several.partition("=")[0], "several values, and this is no sweep", several, remedy=remedy)
-    if isinstance(error, TypeError) or message.startswith("Config group override must be"):
-        odd = next((argument for argument in arguments if _NO_CHOICE.fullmatch(argument)), "config")
-        key = odd.partition("=")[0]
-        return Mistake(
-            key, "the name of a choice is needed", odd, remedy=f"name one of its choices: {key}=NAME, or leave it out"
-        )
-    key = str(getattr(cause, "full_key", None) or "")
-    if not key and "'" in message:
-        key = message.split("'")[1]
-    if not key:
-        return Mistake("config", message, remedy="lit-optim train --cfg job prints the config as it is composed")
-    key = key.partition("@")[0]
-    given = next((argument for argument in arguments if argument.lstrip("+~").partition("=")[0] == key), None)
-    if isinstance(cause, ValidationError):  # the key is there, and takes another kind of value
-        return Mistake(key, _first_line(cause), given, remedy="correct the value")
-    problem = "there is no such key or config group" if isinstance(error, ConfigCompositionException) else message
-    if key.startswith("hydra/"):
-        return Mistake(key, problem, given, _OF_A_SWEEP, nearest(key, _OF_A_SWEEP), "correct the name")
-    try:
-        config = _config_without(key, arguments)
-    except (HydraException, OmegaConfBaseException):
-        return Mistake(key, problem, given, remedy="correct the name")
-    parent, _, name = key.rpartition(".")
-    if not parent:
-        homes = homes_of(name, config)
-        value = "…" if given is None else given.partition("=")[2]
-        remedy = f"write {homes[0]}={value}" if homes else "correct the name"
-        return Mistake(key, problem, given, (*config,), homes or nearest(name, config), remedy)
-    node: Any = config
-    for part in parent.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    siblings = tuple(map(str, node)) if isinstance(node, dict) else ()
-    known = tuple(dict.fromkeys([*siblings, *arguments_of(node)]))
-    adds = "" if name in known or key.startswith("hydra.") else f"; +{key}=… adds a key that the config lacks"
-    remedy = f"write +{given or key}, since the config lacks this key" if name in known else f"correct the name{adds}"
-    return Mistake(key, problem, given, known, nearest(name, known), remedy)
-
-
-def _config_without(key: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """The config of the other overrides, as plain containers."""
-    others = [
-        argument
-        for argument in accept_new_keys(arguments)
-        if "=" in argument and not argument.startswith("-") and "," not in argument
-        if not argument.lstrip("+~").startswith((key, "hydra."))
-    ]
-    with hydra.initialize_config_module("lit_optim.conf", version_base="1.3"):
-        config = hydra.compose(_HYDRA["config_name"], overrides=others, return_hydra_config=key.startswith("hydra."))
-    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -20,7 +20,9 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from lit_optim.cli.whole_numbers import whole_number_mistakes
+from lit_optim.cli.nodes import check_node, instantiated, node_of, refuse
+from lit_optim.cli.refusals import Refusals
+from lit_optim.cli.trainer_flags import flag_mistakes
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RecipeError, nearest
 from lit_optim.hyperparameters import is_number
 from lit_optim.integration.classifier import LitClassifier
@@ -43,13 +45,12 @@ __all__ = [
     "no_such_metric",
     "read_recipe",
     "seed_of",
+    "stand_in_for_data",
     "timeout_of",
     "trainer_of",
 ]
 
-_LONGEST = 1e9  # seconds, which is 32 years; a timedelta ends later
 _ON_CHANGE = ("config", "error")
-_DEVICES = re.compile(r"auto|-1|[1-9]\d*|(\d+ *, *)+\d*")  # "0," is a list of one
 _INSIDE_TRAINER = (Strategy, Precision, Profiler, Accelerator, ClusterEnvironment, CheckpointIO, LayerSync)
 
 
@@ -65,7 +66,7 @@ def check_top(config: DictConfig) -> None:
         near = nearest(str(chosen), _ON_CHANGE)
         remedy = "config runs what is written now, error refuses a difference"
         mistakes.append(Mistake("resume.on_change", "no such choice", repr(chosen), _ON_CHANGE, near, remedy))
-    node = _node(config, "trainer")
+    node = node_of(config, "trainer")
     mistakes += [
         Mistake(f"trainer.{key}", f"this is what the config group {group}= is for", repr(node[key]), remedy="remove it")
         for key, group in (("callbacks", "callbacks"), ("logger", "logger"), ("enable_checkpointing", "callbacks"))
@@ -92,7 +93,7 @@ def read_recipe(config: DictConfig) -> tuple[Recipe, tuple[Mistake, ...]]:
     mistakes: list[Mistake] = []
     for part in ("optimizer", "rules", "schedule"):
         try:
-            parts[part] = _node(config, part) or None
+            parts[part] = node_of(config, part) or None
         except LitOptimError as error:
             mistakes += error.mistakes
     try:
@@ -104,17 +105,31 @@ def read_recipe(config: DictConfig) -> tuple[Recipe, tuple[Mistake, ...]]:
 
 def data_of(config: DictConfig) -> LightningDataModule:
     """The data module."""
-    data: LightningDataModule = _instantiate_own(_node(config, "data"), LightningDataModule, "data", _instantiated)
+    data: LightningDataModule = _instantiate_own(node_of(config, "data"), LightningDataModule, "data", instantiated)
     return data
 
 
-def module_of(config: DictConfig, data: LightningDataModule, recipe: Recipe) -> LightningModule:
+def stand_in_for_data(config: DictConfig) -> type[LightningDataModule] | None:
+    """The class of data that is refused, which may say enough of itself for the model; None where it doesn't."""
+    try:
+        target = {"_target_": OmegaConf.select(config, "data._target_")}  # the arguments may be what is refused
+        callee = callee_of(target, (LightningDataModule,), "data")
+    except ConfigError:
+        return None
+    says = all(isinstance(getattr(callee, name, None), int) for name in ("in_dim", "out_dim"))
+    return callee if says and isinstance(callee, type) else None
+
+
+def module_of(
+    config: DictConfig, data: LightningDataModule | type[LightningDataModule], recipe: Recipe
+) -> LightningModule:
     """The model with its recipe: a LightningModule as it is, any other module as a classifier.
 
     ``in_dim`` and ``out_dim`` are the data's where the config leaves them null. Its networks are compiled where
     ``trainer.compile`` says so.
     """
-    node = _node(config, "model")
+    node = node_of(config, "model")
+    kind = (data if isinstance(data, type) else type(data)).__name__
     mistakes = []
     arguments = parameters_of(callee_of(node, (nn.Module,), "model")) or {}
     for name in ("in_dim", "out_dim"):
@@ -125,11 +140,11 @@ def module_of(config: DictConfig, data: LightningDataModule, recipe: Recipe) -> 
         if node.get(name) is None:
             node[name] = of_data
         if node[name] is None:
-            problem = f"{type(data).__name__} doesn't say what it should be"
+            problem = f"{kind} doesn't say what it should be"
             remedy = f"set model.{name}, or give the data module an attribute {name}"
             mistakes.append(Mistake(f"model.{name}", problem, remedy=remedy))
         elif of_data is not None and node[name] != of_data:
-            problem = f"the data ({type(data).__name__}) has {of_data}"
+            problem = f"the data ({kind}) has {of_data}"
             mistakes.append(
                 Mistake(f"model.{name}", problem, repr(node[name]), (str(of_data),), remedy="leave it null")
             )
@@ -143,15 +158,14 @@ def module_of(config: DictConfig, data: LightningDataModule, recipe: Recipe) -> 
 
 def callbacks_of(config: DictConfig) -> list[Callback]:
     """The callbacks by name, those set to null left out."""
-    nodes = _node(config, "callbacks")
-    return [_instantiated(node, (Callback,), f"callbacks.{name}") for name, node in nodes.items() if node is not None]
+    return _each(node_of(config, "callbacks"), Callback, "callbacks")
 
 
 def check_monitors(config: DictConfig, module: LightningModule) -> None:
     """Refuse a metric that something waits for and the module never logs, as far as the module says what it logs."""
     said = {
         f"callbacks.{name}.monitor": node["monitor"]
-        for name, node in _node(config, "callbacks").items()
+        for name, node in node_of(config, "callbacks").items()
         if isinstance(node, Mapping) and node.get("monitor") is not None
     }
     mistakes = never_logged(module, said, remedy="monitor one of these, or null for none")
@@ -170,20 +184,23 @@ def no_such_metric(name: str, known: Iterable[str]) -> Mistake:
 
 def loggers_of(config: DictConfig) -> list[Logger]:
     """One logger, several by name, or none."""
-    node = _node(config, "logger")
+    node = node_of(config, "logger")
     if "_target_" in node:
-        return [instantiate(node, (Logger,), "logger")]
-    return [instantiate(one, (Logger,), f"logger.{name}") for name, one in node.items() if one is not None]
+        return [instantiated(node, (Logger,), "logger")]
+    return _each(node, Logger, "logger")
 
 
 def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Trainer:
     """The Trainer; ``trainer.callbacks`` and ``trainer.logger`` are config groups of their own."""
-    node = {name: value for name, value in _node(config, "trainer").items() if name != "compile"}  # see `module_of`
-    devices = node.get("devices", "auto")
-    if not _are_devices(devices):
-        allowed, remedy = ("a number above 0", "-1 for all", "auto", "a list of GPUs"), "for example trainer.devices=2"
-        near, problem = nearest(str(devices), ["auto"]), "this is no number of devices"
-        raise ConfigError(Mistake("trainer.devices", problem, repr(devices), allowed, near, remedy))
+    node = {name: value for name, value in node_of(config, "trainer").items() if name != "compile"}  # see `module_of`
+    refusals = Refusals()
+    with refusals.noted():
+        check_node(
+            {name: item for name, item in node.items() if name != "timeout"}, (Trainer,), "trainer", _INSIDE_TRAINER
+        )
+    with refusals.noted():
+        refuse(flag_mistakes(node))
+    refusals.told()
     timeout = timeout_of(config)
     node.pop("timeout", None)
     if timeout is not None:
@@ -194,13 +211,9 @@ def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Seque
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):
         more["enable_progress_bar"] = False
     try:
-        trainer: Trainer = _instantiated(node, (Trainer,), "trainer", nested=_INSIDE_TRAINER, **more)
+        trainer: Trainer = instantiate(node, (Trainer,), "trainer", _INSIDE_TRAINER, **more)
     except ConfigError as error:
-        here = "for a machine without such devices: trainer=cpu, or trainer=ddp_cpu for several processes"
-        absent = ("backend found" in m.problem or "can not run on your system" in m.problem for m in error.mistakes)
-        if not any(absent):
-            raise
-        raise ConfigError(*(replace(mistake, remedy=here) for mistake in error.mistakes)) from error
+        raise ConfigError(*(_of_a_flag(mistake, node) for mistake in error.mistakes)) from error
     if timeout is not None and node["strategy"] == "auto" and type(trainer.strategy) is DDPStrategy:
         more["strategy"] = named_strategy("ddp", timeout)  # which is what several devices come to
         trainer = instantiate(node, (Trainer,), "trainer", _INSIDE_TRAINER, **more)
@@ -213,25 +226,24 @@ def check_compile(config: DictConfig) -> None:
 
 
 def _compile_of(config: DictConfig) -> tuple[object, str]:
-    return _node(config, "trainer").get("compile"), "trainer.compile"
-
-
-def _are_devices(value: object) -> bool:
-    """Whether a Trainer may take it; of what is a number and not whole, another check tells."""
-    if isinstance(value, list):
-        return bool(value) and all(type(one) is int and one >= 0 for one in value)
-    return isinstance(value, (bool, float)) or _DEVICES.fullmatch(str(value)) is not None
+    return node_of(config, "trainer").get("compile"), "trainer.compile"
 
 
 def timeout_of(config: DictConfig) -> timedelta | None:
     """How long the processes of a run wait for each other; None where the config leaves it to Lightning."""
-    seconds = _node(config, "trainer").get("timeout")
-    if seconds is None:
-        return None
-    if not is_number(seconds) or not 0 < seconds < _LONGEST:
-        allowed, remedy = ("a number of seconds above 0",), "for example trainer.timeout=600"
-        raise ConfigError(Mistake("trainer.timeout", "this is no time to wait", repr(seconds), allowed, remedy=remedy))
-    return timedelta(seconds=seconds)
+    seconds = node_of(config, "trainer").get("timeout")
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _of_a_flag(mistake: Mistake, node: Mapping[str, Any]) -> Mistake:
+    """What a Trainer says of itself, under the flag that it names."""
+    if "backend found" in mistake.problem or "can not run on your system" in mistake.problem:
+        here = "for a machine without such devices: trainer=cpu, or trainer=ddp_cpu for several processes"
+        return replace(mistake, remedy=here)
+    named = [name for name in node if re.search(rf"\b{name}\b", mistake.problem)]
+    if mistake.key != "trainer" or len(named) != 1:
+        return mistake
+    return replace(mistake, key=f"trainer.{named[0]}", given=repr(node[named[0]]), remedy="correct the value")
 
 
 def _with_timeout(strategy: Any, timeout: timedelta) -> Any:
@@ -246,14 +258,15 @@ def _with_timeout(strategy: Any, timeout: timedelta) -> Any:
     return {**strategy, "timeout": timedelta(seconds=own) if is_number(own) else own}
 
 
-def _instantiated(
-    node: dict[str, Any], kinds: tuple[type, ...], key: str, nested: tuple[type, ...] | None = None, **more: Any
-) -> Any:
-    """Build what a node names, once its whole numbers are whole."""
-    mistakes = [*whole_number_mistakes(callee_of(node, kinds, key, nested), node, key)]
-    if mistakes:
-        raise ConfigError(*mistakes)
-    return instantiate(node, kinds, key, nested, **more)
+def _each(nodes: Mapping[str, Any], kind: type, key: str) -> list[Any]:
+    """Those of several nodes by name that are not null, built."""
+    refusals, built = Refusals(), []
+    for name, node in nodes.items():
+        if node is not None:
+            with refusals.noted():
+                built.append(instantiated(node, (kind,), f"{key}.{name}"))
+    refusals.told()
+    return built
 
 
 def _instantiate_own(node: dict[str, Any], kind: type, key: str, build: Callable[..., Any] = instantiate) -> Any:
@@ -264,14 +277,3 @@ def _instantiate_own(node: dict[str, Any], kind: type, key: str, build: Callable
         own = f"rename or remove it; for a class of your own start from {key}=own"
         mistakes = (replace(m, remedy=own) if "has no argument" in m.problem else m for m in error.mistakes)
         raise ConfigError(*mistakes) from error
-
-
-def _node(config: DictConfig, key: str) -> dict[str, Any]:
-    """A part of the config as plain containers."""
-    node = OmegaConf.select(config, key)
-    if node is None:
-        return {}
-    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    if not isinstance(plain, dict):
-        raise ConfigError(Mistake(key, "a mapping is needed", repr(plain), remedy=f"choose one: {key}=NAME"))
-    return {str(name): value for name, value in plain.items()}

@@ -6,8 +6,10 @@ import errno
 from pathlib import Path
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf.errors import InterpolationResolutionError
 
-from lit_optim.cli.app import unwritable
+from lit_optim.cli.composition import unwritable
+from lit_optim.cli.refusals import unresolved
 from lit_optim.errors import ConfigError, LitOptimError, Mistake
 
 __all__ = ["translated"]
@@ -35,6 +37,8 @@ def translated(error: BaseException, folder: Path, started: bool) -> BaseExcepti
         return KeyboardInterrupt()  # as which it began, before Lightning made it an exit
     if isinstance(error, LitOptimError):
         return error
+    if isinstance(error, InterpolationResolutionError):
+        return ConfigError(unresolved(error))
     if isinstance(error, OSError):
         inside = isinstance(error.filename, str) and Path(error.filename).is_relative_to(folder)
         return unwritable(error) if inside or error.errno in _NO_ROOM else error

@@ -18,6 +18,7 @@ from omegaconf.errors import InterpolationResolutionError
 
 from lit_optim.cli.prefixed import Prefixed
 from lit_optim.cli.rank_zero import is_rank_zero
+from lit_optim.cli.refusals import Refusals, unresolved
 from lit_optim.cli.reporting import FULL_ERROR, report, restore_full_error
 from lit_optim.cli.suggestions import without_leftovers
 from lit_optim.cli.top_level import check_top_level
@@ -25,7 +26,10 @@ from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 from lit_optim.integration.terminated import ending_at_once
 from lit_optim.targets import allowing
 
-__all__ = ["Ended", "Job", "hydra_files", "is_sweep"]
+__all__ = ["MULTIRUN", "Ended", "Job", "hydra_files", "is_sweep"]
+
+MULTIRUN = frozenset({"-m", "--multirun"})
+"""The flags of a sweep."""
 
 _OF_A_SWEEP = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.")
 
@@ -56,6 +60,8 @@ class Job:
         arguments: What of it is Hydra's.
         full_error: Hydra's variable of the environment as the user set it.
         factories: What the project lets configs call.
+        refused: What of the command line is refused and left out of the config: then the task is not run, and whatever
+            else is wrong is told with it.
     """
 
     task: Callable[[DictConfig], Any]
@@ -63,6 +69,7 @@ class Job:
     arguments: Sequence[str]
     full_error: str | None
     factories: Sequence[str] = ()
+    refused: Sequence[LitOptimError] = ()
     failures: int = 0
     _home: int = field(default_factory=os.getpid)
 
@@ -91,7 +98,7 @@ class Job:
                 raise
             except Exception as error:
                 self.failures += 1
-                told = ConfigError(_unresolved(error)) if isinstance(error, InterpolationResolutionError) else error
+                told = ConfigError(unresolved(error)) if isinstance(error, InterpolationResolutionError) else error
                 if isinstance(told, LitOptimError):
                     mended = without_leftovers(told.mistakes, self.arguments)
                     told = told if mended == told.mistakes else type(told)(*mended)
@@ -105,9 +112,18 @@ class Job:
                 os.environ[FULL_ERROR] = "1"
 
     def _run(self, config: DictConfig) -> Any:
-        if not is_sweep():
-            _check_no_sweeper()
-        warnings = check_top_level(config, cast("DictConfig", HydraConfig.instance().cfg))
+        refusals, warnings, is_of_sweep = Refusals([*self.refused]), list[str](), bool(MULTIRUN & {*self.arguments})
+        with refusals.noted():
+            if not (is_sweep() or is_of_sweep):
+                _check_no_sweeper()
+        with refusals.noted():
+            warnings = check_top_level(config, cast("DictConfig", HydraConfig.instance().cfg))
+        if refusals.errors:
+            from lit_optim.cli.look import with_all_else
+
+            error = refusals.joined()
+            can_go_on = not is_of_sweep and _is_known(config, error)
+            raise with_all_else(error, config, complete=False) if can_go_on else error
         if warnings and is_rank_zero():
             print("lit-optim: warning", *warnings, sep="\n", file=sys.stderr)
         return self.task(config)
@@ -142,6 +158,13 @@ def hydra_files(config: DictConfig, overrides: Sequence[str] | None = None) -> d
         "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
         "overrides.yaml": OmegaConf.to_yaml(HydraConfig.get().overrides.task if overrides is None else [*overrides]),
     }
+
+
+def _is_known(config: DictConfig, error: LitOptimError) -> bool:
+    """Whether a config is the one that was meant but for single keys: neither a choice nor a value is unknown."""
+    unread = any("=" in mistake.key for mistake in error.mistakes)  # overrides that can't be read
+    groups = {"experiment", *(str(key) for key in config if OmegaConf.is_dict(config._get_node(key)))}
+    return not unread and not groups & {mistake.key for mistake in error.mistakes}
 
 
 class _Record:
@@ -182,8 +205,3 @@ class _Record:
 
 def _mark() -> str:
     return f"{HydraConfig.get().job.num} │ "
-
-
-def _unresolved(error: InterpolationResolutionError) -> Mistake:
-    problem = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return Mistake(str(error.full_key or "config"), problem, remedy="mend the interpolation")

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from lit_optim.cli.refusals import Refusals
 from lit_optim.durations import Horizon
 from lit_optim.errors import LitOptimError, Mistake, PlanError, RecipeError
+from lit_optim.lr_scaling import SIZE
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule
 
     from lit_optim.plan import Plan
     from lit_optim.recipe import Recipe
 
-__all__ = ["Look", "look"]
-
+__all__ = ["Look", "look", "with_all_else"]
 
 _ANY_RUN = Horizon(10**9, 10**6)  # stands in for a run that is refused itself: any length fits into it
 
@@ -35,37 +36,16 @@ class Look:
     plan: Plan
 
 
-@dataclass
-class _Refusals:
-    """What several looks at a config found wrong."""
-
-    errors: list[LitOptimError] = field(default_factory=list)
-
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Note a refusal inside the block, and go on behind it."""
-        try:
-            yield
-        except LitOptimError as error:
-            self.errors.append(error)
-
-    def told(self) -> None:
-        """Raise them as one."""
-        if self.errors:
-            mistakes: dict[Mistake, None] = {}
-            for error in self.errors:
-                mistakes |= dict.fromkeys(error.mistakes)
-            seeds = [mistake.given for mistake in mistakes if mistake.key == "seed"]  # which data.seed follows
-            mistakes = {one: None for one in mistakes if one.key != "data.seed" or one.given not in seeds}
-            kind = type(self.errors[0]) if len({*map(type, self.errors)}) == 1 else PlanError
-            raise kind(*mistakes) from self.errors[0]
-
-
-def look(config: DictConfig) -> Look:
+def look(config: DictConfig, complete: bool = True) -> Look:
     """Build what the config names, and plan with it; nothing is trained and nothing written.
 
+    Args:
+        config: Of a run.
+        complete: Whether it is all that was meant. What a run's length depends on is not told of another.
+
     Raises:
-        LitOptimError: With the mistakes of every part that could be looked at.
+        LitOptimError: With the mistakes of every part that could be looked at; what a part that is refused would have
+            been needed for is not.
     """
     from lit_optim.builder import needs_in
     from lit_optim.cli.assemble import (
@@ -73,19 +53,22 @@ def look(config: DictConfig) -> Look:
         check_monitors,
         check_top,
         data_of,
+        loggers_of,
         module_of,
         read_recipe,
         seed_of,
+        stand_in_for_data,
         trainer_of,
     )
     from lit_optim.cli.quiet import quiet
+    from lit_optim.cli.start import starting_point
     from lit_optim.integration.horizon import planned_horizon, warned_of_time
     from lit_optim.integration.loop import check_loop, check_needs
     from lit_optim.integration.sharding import listing_units
     from lit_optim.planner import make_plan
 
     quiet()
-    refusals = _Refusals()
+    refusals = Refusals()
     with refusals.noted():
         check_top(config)
     with refusals.noted():
@@ -94,13 +77,24 @@ def look(config: DictConfig) -> Look:
     if mistakes:
         refusals.errors.append(RecipeError(*mistakes))
     data = module = horizon = plan = trainer = None
+    callbacks: list[Callback] = []
     with refusals.noted():
         data = data_of(config)
     with refusals.noted(), _translated():
-        trainer = trainer_of(config, callbacks_of(config), [])
-    if data is not None:
+        callbacks = callbacks_of(config)
+    with refusals.noted(), _translated():
+        loggers_of(config)
+    with refusals.noted(), _translated():
+        trainer = trainer_of(config, callbacks, [])
+    shape: LightningDataModule | type[LightningDataModule] | None = data
+    if shape is None:
         with refusals.noted():
-            module = module_of(config, data, recipe)
+            shape = stand_in_for_data(config)
+    if shape is not None:
+        with refusals.noted():
+            module = module_of(config, shape, recipe)
+    with refusals.noted():
+        starting_point(config, module)
     if module is not None:
         with refusals.noted():
             check_loop(module, recipe)
@@ -108,12 +102,15 @@ def look(config: DictConfig) -> Look:
             check_monitors(config, module)
     if data is not None and trainer is not None:
         with refusals.noted(), _translated():
-            horizon = planned_horizon(trainer, data)
+            horizon = planned_horizon(trainer, data) if complete else None
     if module is not None:
         with refusals.noted(), _translated():
             module.configure_model()
             plan = make_plan(module, recipe, horizon or _any_run(recipe))
-    if plan is not None and trainer is not None:
+    else:
+        with refusals.noted():
+            _plan_without_model(recipe)
+    if module is not None and plan is not None and trainer is not None:
         with refusals.noted():
             plan = listing_units(warned_of_time(plan, trainer), trainer, module)
             check_needs(trainer, plan, needs_in(plan))
@@ -123,6 +120,35 @@ def look(config: DictConfig) -> Look:
     assert horizon is not None
     assert plan is not None
     return Look(module, recipe, horizon, plan)
+
+
+def with_all_else(error: LitOptimError, config: DictConfig, complete: bool = True) -> LitOptimError:
+    """A refusal of a run that has not begun, and whatever else is wrong with its config.
+
+    Args:
+        error: The refusal.
+        config: Of the run.
+        complete: As of `look`.
+    """
+    refusals = Refusals([error])
+    with suppress(Exception), refusals.noted():  # whatever else may fail there, the refusal is told
+        look(config, complete)
+    found = refusals.joined()
+    return found if len(found.mistakes) > len(error.mistakes) else error
+
+
+def _plan_without_model(recipe: Recipe) -> None:
+    """Refuse of a recipe what can be said where the model is refused itself: what its classes take."""
+    from torch import nn
+
+    from lit_optim.planner import make_plan
+
+    try:
+        make_plan(nn.Module(), recipe, _any_run(recipe))
+    except PlanError as error:
+        of_model = ("model", "rules", "optimizer", SIZE)
+        kept = [one for one in error.mistakes if one.key not in of_model and not one.key.endswith(".match")]
+        raise PlanError(*kept) from error
 
 
 @contextmanager
@@ -144,7 +170,7 @@ def _any_run(recipe: Recipe) -> Horizon:
     return _ANY_RUN if recipe.lr_scaling is None else replace(_ANY_RUN, global_batch=recipe.lr_scaling.batch_size)
 
 
-def _drop_echoes(refusals: _Refusals, structural: tuple[Mistake, ...], horizon: Horizon | None) -> None:
+def _drop_echoes(refusals: Refusals, structural: tuple[Mistake, ...], horizon: Horizon | None) -> None:
     """Drop what the planner says only because the recipe lost a part, or the run its length, to another mistake."""
     lost = {mistake.key.removesuffix("._target_") for mistake in structural}
     for number, error in enumerate(refusals.errors):

@@ -15,14 +15,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lit_optim.cli.app import run_app
 from lit_optim.cli.look import look
+from lit_optim.cli.refusals import Refusals
 from lit_optim.cli.reporting import report
+from lit_optim.cli.start import starting_point
 from lit_optim.cli.work import Work
 from lit_optim.errors import ConfigError, Mistake
 from lit_optim.progress_line import Field
 from lit_optim.tables import table
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch import Callback, Trainer
 
     from lit_optim.sweep import Sweep
 
@@ -30,6 +32,13 @@ __all__ = ["run"]
 
 _NO_FOLDER = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra.mode=RUN")
 _FORMATS = (".png", ".svg", ".pdf")
+_DEFAULTS = {"low": "1e-5", "high": "1e3", "steps": "100", "stop": "4"}
+_NUMBERS = {
+    "low": "the first factor of every learning rate",
+    "high": "the last factor",
+    "steps": "optimizer steps, 20 or more",
+    "stop": "end above this many times the lowest loss",
+}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -39,10 +48,8 @@ def run(arguments: Sequence[str]) -> int:
         0 with suggestions, 1 where something is wrong or the sweep tells nothing.
     """
     parser = argparse.ArgumentParser("lit-optim lr-find", add_help=False, allow_abbrev=False)
-    parser.add_argument("--low", default="1e-5", help="the first factor of every learning rate (1e-5)")
-    parser.add_argument("--high", default="1e3", help="the last factor (1e3)")
-    parser.add_argument("--steps", default="100", help="optimizer steps (100)")
-    parser.add_argument("--stop", default="4", help="end above this many times the lowest loss (4)")
+    for name, what in _NUMBERS.items():
+        parser.add_argument(f"--{name}", default=_DEFAULTS[name], help=f"{what} ({_DEFAULTS[name]})")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="the picture (runs/NAME/lr-find/DATE.png)")
     parser.add_argument("--json", action="store_true", help="print factors, losses and suggestions as JSON")
     own, rest = parser.parse_known_args(list(arguments))
@@ -60,14 +67,21 @@ def _find(config: DictConfig, own: argparse.Namespace, typed: Sequence[str]) -> 
     from lit_optim.cli.failures import translated
     from lit_optim.integration.lr_finder import find_lr, learning_rates
 
-    numbers = _numbers(own)
-    path = _plot_path(config, own.plot)
-    seen = look(config)
+    refusals = Refusals()
+    with refusals.noted():
+        _refuse_state(config)
+    with refusals.noted():
+        numbers = _numbers(own)
+    with refusals.noted():
+        path = _plot_path(config, own.plot)
+    with refusals.noted():
+        seen = look(config)
+    refusals.told()
     rates = learning_rates(seen.module, seen.recipe)
     seed_of(config)
     data = data_of(config)
     module = module_of(config, data, seen.recipe)
-    _load_weights(config, module)
+    starting_point(config, module)
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
 
@@ -107,9 +121,11 @@ def _numbers(own: argparse.Namespace) -> dict[str, Any]:
         try:
             numbers[name] = kind(getattr(own, name))
         except ValueError:
+            numbers[name] = kind(_DEFAULTS[name])
             what = "a whole number" if kind is int else "a number"
             mistakes.append(Mistake(f"--{name}", f"{what} is needed", repr(getattr(own, name)), remedy="correct it"))
-    mistakes = mistakes or range_mistakes(**numbers)
+    wrong = {mistake.key for mistake in mistakes} | ({"--high"} if mistakes else set())  # which low may stand above
+    mistakes += [mistake for mistake in range_mistakes(**numbers) if mistake.key not in wrong]
     if mistakes:
         raise ConfigError(*mistakes)
     return numbers
@@ -131,14 +147,11 @@ def _plot_path(config: DictConfig, given: Path | None) -> Path:
     return given
 
 
-def _load_weights(config: DictConfig, module: LightningModule) -> None:
-    from lit_optim.integration.checkpoint import Checkpoint
-
-    if config.ckpt is not None:
-        remedy = f"sweep from its weights alone: weights={config.ckpt}"
-        raise ConfigError(Mistake("ckpt", "a sweep starts with a fresh optimizer", str(config.ckpt), remedy=remedy))
-    if config.weights is not None:
-        Checkpoint.read("weights", str(config.weights)).load_weights(module)
+def _refuse_state(config: DictConfig) -> None:
+    given, config.ckpt = config.ckpt, None
+    if given is not None:
+        remedy = f"sweep from its weights alone: weights={given}"
+        raise ConfigError(Mistake("ckpt", "a sweep starts with a fresh optimizer", str(given), remedy=remedy))
 
 
 def _draw(sweep: Sweep, path: Path) -> None:

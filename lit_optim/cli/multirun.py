@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import InterpolationResolutionError
 
 from lit_optim.cli.compare import print_comparison
+from lit_optim.cli.refusals import unresolved
 from lit_optim.cli.reporting import shown
 from lit_optim.cli.search import prepare
 from lit_optim.cli.study import load_study, told_of
-from lit_optim.errors import ConfigError, RunError
+from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
 from lit_optim.runs.finding import find_runs, natural
 from lit_optim.runs.metric import Mode
 from lit_optim.runs.reading import Run, read_run
@@ -34,7 +36,7 @@ class Refused(BaseException):
         error: Why.
     """
 
-    def __init__(self, error: ConfigError) -> None:
+    def __init__(self, error: LitOptimError) -> None:
         super().__init__(error)
         self.error = error
 
@@ -62,10 +64,16 @@ class Sweep(Callback):
         """
         try:
             mode = prepare(config)
-        except ConfigError as error:
+            folder = Path(config.hydra.sweep.dir).absolute()
+            Sweep.begun = _Begun(folder, frozenset(_runs_in(folder)), mode, config.hydra.sweeper)
+        except LitOptimError as error:
             raise Refused(error) from error
-        folder = Path(config.hydra.sweep.dir).absolute()
-        Sweep.begun = _Begun(folder, frozenset(_runs_in(folder)), mode, config.hydra.sweeper)
+        except InterpolationResolutionError as error:
+            raise Refused(ConfigError(unresolved(error))) from error
+        except Exception as error:
+            problem = f"this sweep can't be prepared: {type(error).__name__}: {error}"
+            remedy = "correct what is set under hydra.sweeper and hydra.sweep; HYDRA_FULL_ERROR=1 shows where it failed"
+            raise Refused(ConfigError(Mistake("--multirun", problem, remedy=remedy))) from error
 
     @classmethod
     def end(cls, cut_short: bool = False) -> int:
@@ -82,10 +90,11 @@ class Sweep(Callback):
             return 0
         runs = [read_run(folder) for folder in _runs_in(begun.folder) if folder not in begun.before]
         failures = {run: why for run in runs if (why := _failure(run)) is not None}
+        nothing_stays = all(run.status == "refused" for run in runs)
         if len(runs) > 1:
             sys.stdout.flush()
-            _tell(failures, len(runs), begun.folder)
-        if all(run.status == "refused" for run in runs):
+            _tell(failures, len(runs), begun.folder, "" if nothing_stays else f", in {shown(begun.folder)}")
+        if nothing_stays:
             for run in runs:
                 _forget(run.folder, begun.folder)
         elif len(runs) > 1 or (cut_short and not failures):
@@ -112,18 +121,19 @@ def _failure(run: Run) -> str | None:
     return run.error or ("it was ended while it ran" if run.status in ("running", "killed") else f"it is {run.status}")
 
 
-def _tell(failures: dict[Run, str], total: int, folder: Path) -> None:
+def _tell(failures: dict[Run, str], total: int, folder: Path, where: str) -> None:
     if not failures:
         return
     by_reason: dict[tuple[str, str], list[str]] = {}
     for run in sorted(failures, key=lambda run: natural(run.folder)):
         reason = failures[run].splitlines()[0]
         by_reason.setdefault((run.status, reason), []).append(str(run.folder.relative_to(folder)))
-    print(f"\nlit-optim: {len(failures)} of {total} jobs failed, in {shown(folder)}", file=sys.stderr)
+    print(f"\nlit-optim: {len(failures)} of {total} jobs failed{where}", file=sys.stderr)
     for (status, reason), jobs in [*by_reason.items()][:_SHOWN]:
         print(f"    {', '.join(jobs)} ({status}): {reason}", file=sys.stderr)
     if len(by_reason) > _SHOWN:
-        print(f"    and {len(by_reason) - _SHOWN:,} more reasons, under error in metrics.json", file=sys.stderr)
+        place = ", under error in metrics.json" if where else ""
+        print(f"    and {len(by_reason) - _SHOWN:,} more reasons{place}", file=sys.stderr)
     sys.stderr.flush()
 
 

@@ -65,22 +65,23 @@ def refuse_targets_of_hydra(arguments: Sequence[str]) -> None:
         raise ConfigError(*mistakes)
 
 
-def refuse_unknown_flags(arguments: Sequence[str], own: Sequence[str] = ()) -> None:
+def refuse_unknown_flags(arguments: Sequence[str], own: Sequence[str] = (), hydras: Sequence[str] = _FLAGS) -> None:
     """Refuse flags that neither the verb nor Hydra knows; Hydra itself would take the start of a flag for it.
 
     Args:
         arguments: As typed, without the verb's own flags.
         own: These.
+        hydras: Those of Hydra's that the verb hands on.
 
     Raises:
         ConfigError: With every such flag.
     """
-    known = (*own, *_FLAGS)
+    known = (*own, *hydras)
     flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
     mistakes = [
         Mistake(flag, "no such flag", None, known, nearest(flag, known), "correct it or leave it out")
         for flag in flags
-        if not any(one.startswith(flag) for one in _FLAGS)
+        if not any(one.startswith(flag) for one in hydras)
     ]
     if mistakes:
         raise ConfigError(*mistakes)

@@ -14,12 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lit_optim.cli.app import CONFIG_NAME, run_app
-from lit_optim.cli.overrides import accept_new_keys
+from lit_optim.cli.app import run_app
+from lit_optim.cli.composition import CONFIG_NAME
+from lit_optim.cli.overrides import accept_new_keys, refuse_unknown_flags
 from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import report
 from lit_optim.cli.train import train
-from lit_optim.errors import Mistake, RunError, nearest
+from lit_optim.errors import ConfigError, Mistake, RunError, nearest
 
 __all__ = ["run"]
 
@@ -49,11 +50,12 @@ def run(arguments: Sequence[str]) -> int:
         if {"-m", "--multirun"} & {*arguments}:
             remedy = "resume each run by itself, or start new ones from a state: lit-optim train -m ckpt=PATH …"
             raise RunError(Mistake("--multirun", "resume goes on with one run, and is no sweep", remedy=remedy))
+        refuse_unknown_flags(arguments, ("--help", "--multirun"), ())
         if len(folders) != 1 or any(one.startswith("-") for one in rest):
             problem, remedy = "the folder of one run is needed, then overrides", "lit-optim resume runs/default/DATE"
             raise RunError(Mistake("lit-optim resume", problem, given=" ".join(arguments) or None, remedy=remedy))
         before = _Before.read(Path(folders[0]))
-    except RunError as error:
+    except (RunError, ConfigError) as error:
         report(error)
         return 1
     if before.directory.is_dir() and before.directory != Path.cwd():

@@ -39,6 +39,8 @@ def check_top_level(config: DictConfig, hydras: DictConfig) -> list[str]:
     settings = _plain(hydras)["hydra"]
     overrides = settings.pop("overrides")["task"]
     settings["job"].pop("override_dirname")  # the overrides again, in which everything that is typed stands
+    for text in ("help", "hydra_help"):  # which hold words of any kind beside an interpolation
+        settings.pop(text)
     unread = [
         _unread(key, nodes, known)
         for key in nodes

@@ -16,10 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from lit_optim.cli.app import NewFolders, run_app
 from lit_optim.cli.job import hydra_files, is_sweep
 from lit_optim.cli.launched import Launched, check_started, no_folder_elsewhere
-from lit_optim.cli.look import look
+from lit_optim.cli.look import with_all_else
 from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import report, shown
-from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
+from lit_optim.cli.start import starting_point
+from lit_optim.errors import ConfigError, LitOptimError, RecipeError
 from lit_optim.lr_scaling import SIZE, WAY
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from lit_optim.cli.ranks import Ranks
     from lit_optim.integration.callbacks import RunFiles
     from lit_optim.integration.callbacks.stop_together import StopTogether
-    from lit_optim.integration.checkpoint import Checkpoint
     from lit_optim.integration.run_folder import RunFolder
 
 __all__ = ["run"]
@@ -85,6 +85,7 @@ def train(
     if goes_on:  # which is to find its checkpoints there
         held = re.escape(str((output / LAST).parent))
         warnings.filterwarnings("ignore", message=f"Checkpoint directory {held} exists and is not empty")
+    of_one = rank is None  # and not of ranks, of which the process that has started them tells
     launched = Launched.here()
     files: RunFiles | None = None
     ranks: Ranks | None = None
@@ -93,7 +94,7 @@ def train(
             folder.check_free()
         recipe, mistakes = read_recipe(config)
         if mistakes:
-            look(config)  # which tells these, and whatever else is wrong
+            raise RecipeError(*mistakes)
         check_top(config)
         if launched is None:
             check_started(config)
@@ -106,7 +107,7 @@ def train(
         module = module_of(config, data, recipe)
         check_monitors(config, module)
         trust(recipe)
-        checkpoint = _starting_point(config, module, output / LAST if goes_on else None)
+        checkpoint = starting_point(config, module, output / LAST if goes_on else None)
         if launched is not None:
             output = folder.path = launched.agree(output)
             rank = StopTogether(launched.watch(lambda cause: _end(cause, folder, files)), 0, everywhere=True)
@@ -126,6 +127,8 @@ def train(
         if not started:
             folder.withdraw()
         told = translated(error, output, started)
+        if isinstance(told, LitOptimError) and not started and of_one and not (launched and launched.has_met):
+            told = with_all_else(told, config)
         if launched is not None:
             lost, told = told, launched.fail(told, together=rank is not None and rank.has_stopped)
             if told is not lost:
@@ -170,26 +173,6 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
         return {name: leaf for key, item in node.items() for name, leaf in _flat(item, f"{prefix}{key}.").items()}
     name = prefix.removesuffix(".")
     return {name: node if node is None or isinstance(node, (bool, int, float, str)) else str(node)}
-
-
-def _starting_point(config: DictConfig, module: LightningModule, last: Path | None) -> Checkpoint | None:
-    """Load ``weights``, or read ``ckpt``; or read the last checkpoint of the run itself, if it has come to one."""
-    from lit_optim.integration.checkpoint import Checkpoint
-
-    if last is not None and last.exists():
-        checkpoint = Checkpoint.read("FOLDER", str(last))
-        checkpoint.load_weights(module)
-        return checkpoint
-
-    given = [key for key in ("ckpt", "weights") if config[key] is not None]
-    if len(given) > 1:
-        remedy = "keep one: ckpt brings optimizer and step as well, weights brings the weights alone"
-        raise RunError(Mistake("weights", "ckpt and weights both say where to start", remedy=remedy))
-    if not given:
-        return None
-    checkpoint = Checkpoint.read(given[0], _plain(config)[given[0]])
-    checkpoint.load_weights(module)
-    return checkpoint if given == ["ckpt"] else None
 
 
 def _test(config: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> str | None:

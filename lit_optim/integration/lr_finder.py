@@ -106,7 +106,8 @@ def range_mistakes(low: float, high: float, steps: int, stop: float) -> list[Mis
     elif not low < high < math.inf:
         mistakes.append(Mistake("--high", "the last factor is above the first", repr(high), remedy="raise it"))
     if steps < 20:
-        mistakes.append(Mistake("--steps", "no curve can be told from fewer than 20", repr(steps), remedy="raise it"))
+        problem, allowed = "no curve can be told from fewer than 20", ("20 or more",)
+        mistakes.append(Mistake("--steps", problem, repr(steps), allowed, remedy="raise it"))
     if not 1 < stop < math.inf:
         mistakes.append(Mistake("--stop", "a multiple above 1 is needed", repr(stop), remedy="for example --stop 4"))
     return mistakes

@@ -11,7 +11,9 @@ from hydra.core.plugins import Plugins
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from lit_optim.cli.app import NewFolders, report, run_app, unwritable
+from lit_optim.cli.app import NewFolders, run_app
+from lit_optim.cli.composition import unwritable
+from lit_optim.cli.reporting import report
 from lit_optim.errors import ConfigError, Mistake, PlanError
 
 HERE = "hydra.run.dir=."

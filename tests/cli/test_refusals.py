@@ -74,12 +74,12 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # overrides, wh
     "scaling by nothing": (("lr_batch_scaling=sqrt",), ("lr_batch_scaling:", "lr_batch_size=256")),
     "devices in words": (
         ("trainer.devices=abc",),
-        ("trainer.devices: this is no number of devices\n    given:   'abc'\n    allowed: a number above 0",),
+        ("trainer.devices: this is no number of processes on the CPU\n    given:   'abc'\n    allowed: a num",),
     ),
     "devices, nearly auto": (("trainer.devices=atuo",), ("trainer.devices: ", "nearest: auto")),
     "no device": (("trainer.devices=0",), ("trainer.devices: ", "given:   0")),
     "no device in a list": (("trainer.devices=[]",), ("trainer.devices: ", "given:   []")),
-    "no such strategy": (("trainer.strategy=nope",), ("trainer:", "nope")),
+    "no such strategy": (("trainer.strategy=nope",), ("trainer.strategy:", "nope")),
 }
 OF_A_PLAN = (
     "unknown group", "unknown choice", "unknown key of a rule", "unquoted glob", "negative lr", "batch size 0",

@@ -29,19 +29,14 @@ def keys(err: str) -> list[str]:
 
 
 def test_every_fraction_is_told_by_its_key_before_anything_is_made(lit_optim_: Any, tmp_path: Path) -> None:
-    later = ["callbacks.last.every_n_train_steps", "schedule.lr.warmup"]  # what a wrong Trainer, or data, stands before
-    first = [key for key in WHOLE if key not in later]
-    for some in (first, later):
-        ended = lit_optim_("plan", "data=digits", *(f"{key}={WHOLE[key]}" for key in some))
-        assert (ended.code, ended.out) == (1, "")
-        assert sorted(keys(ended.err)) == sorted(key.lstrip("+") for key in some)
-    assert ended.err.splitlines()[:5] == [
-        "lit-optim: PlanError",
-        "callbacks.last.every_n_train_steps: a whole number is needed",
-        "    given:   1.5",
-        "    allowed: an integer",
-        "    fix:     correct the value",
-    ]
+    ended = lit_optim_("plan", "data=digits", *(f"{key}={value}" for key, value in WHOLE.items()))
+    assert (ended.code, ended.out) == (1, "")
+    assert sorted(keys(ended.err)) == sorted(key.lstrip("+") for key in WHOLE)
+    said = (
+        "callbacks.last.every_n_train_steps: a whole number is needed\n    given:   1.5\n    allowed: an integer\n"
+        "    fix:     correct the value\n"
+    )
+    assert said in ended.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -622,7 +622,7 @@ def test_what_it_cannot_do_is_refused_all_at_once() -> None:
     text = str(refusal.value)
     assert "update_rato: no such quantity\n    given:   update_rato\n    allowed: grad_norm, grad_norm_clipped," in text
     assert "    nearest: update_ratio, update_norm\n    fix:     rename or remove it\n" in text
-    steps = "    fix:     give a number of optimizer steps, 1 or more; 0 or null switches it off\n"
+    steps = "    allowed: 1 or more optimizer steps, 0 or null for never\n    fix:     correct the value\n"
     assert f"every: this is no number of steps\n    given:   -1\n{steps}" in text
     assert f"momentum_norm: this is no number of steps\n    given:   True\n{steps}" in text
     assert text.endswith(
