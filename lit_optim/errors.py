@@ -90,7 +90,7 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> tuple[str, ...]:
     for candidate in known:
         by_folded.setdefault(candidate.lower(), candidate)
     folded = name.lower()
-    short = [one for one in by_folded if folded in (one, _initials(one)) or (one == _initials(folded))]
+    short = [one for one in by_folded if folded and (folded in (one, _initials(one)) or one == _initials(folded))]
     close = difflib.get_close_matches(folded, by_folded, n=count, cutoff=0.6)
     return tuple(by_folded[one] for one in dict.fromkeys([*short, *close]))[:count]
 

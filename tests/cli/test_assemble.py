@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from lit_optim.cli.assemble import _are_devices, trainer_of
+from lit_optim.cli.assemble import trainer_of
 from lit_optim.errors import ConfigError
 
 QUIET = {"_target_": "lightning.pytorch.Trainer", "accelerator": "cpu", "enable_model_summary": False}
