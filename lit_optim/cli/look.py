@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from lit_optim.cli.refusals import Refusals
-from lit_optim.durations import Horizon
+from lit_optim.durations import UNKNOWN_END, Horizon
 from lit_optim.errors import LitOptimError, Mistake, PlanError, RecipeError
 from lit_optim.lr_scaling import SIZE
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "look", "with_all_else"]
 
-_ANY_RUN = Horizon(10**9, 10**6)  # stands in for a run that is refused itself: any length fits into it
+_ANY_RUN = Horizon(-1, 10**6)  # stands in for a run that is refused itself: any length fits into it
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,13 @@ class Look:
     plan: Plan
 
 
-def look(config: DictConfig, complete: bool = True) -> Look:
+def look(config: DictConfig, complete: bool = True, last: Path | None = None) -> Look:
     """Build what the config names, and plan with it; nothing is trained and nothing written.
 
     Args:
         config: Of a run.
         complete: Whether it is all that was meant. What a run's length depends on is not told of another.
+        last: The checkpoint of a run that goes on.
 
     Raises:
         LitOptimError: With the mistakes of every part that could be looked at; what a part that is refused would have
@@ -50,10 +51,10 @@ def look(config: DictConfig, complete: bool = True) -> Look:
     from lit_optim.builder import needs_in
     from lit_optim.cli.assemble import (
         callbacks_of,
+        check_loggers,
         check_monitors,
         check_top,
         data_of,
-        loggers_of,
         module_of,
         read_recipe,
         seed_of,
@@ -83,7 +84,7 @@ def look(config: DictConfig, complete: bool = True) -> Look:
     with refusals.noted(), _translated():
         callbacks = callbacks_of(config)
     with refusals.noted(), _translated():
-        loggers_of(config)
+        check_loggers(config)
     with refusals.noted(), _translated():
         trainer = trainer_of(config, callbacks, [])
     shape: LightningDataModule | type[LightningDataModule] | None = data
@@ -94,7 +95,7 @@ def look(config: DictConfig, complete: bool = True) -> Look:
         with refusals.noted():
             module = module_of(config, shape, recipe)
     with refusals.noted():
-        starting_point(config, module)
+        starting_point(config, None if data is None else module, last)
     if module is not None:
         with refusals.noted():
             check_loop(module, recipe)
@@ -122,17 +123,20 @@ def look(config: DictConfig, complete: bool = True) -> Look:
     return Look(module, recipe, horizon, plan)
 
 
-def with_all_else(error: LitOptimError, config: DictConfig, complete: bool = True) -> LitOptimError:
+def with_all_else(
+    error: LitOptimError, config: DictConfig, complete: bool = True, last: Path | None = None
+) -> LitOptimError:
     """A refusal of a run that has not begun, and whatever else is wrong with its config.
 
     Args:
         error: The refusal.
         config: Of the run.
         complete: As of `look`.
+        last: As of `look`.
     """
     refusals = Refusals([error])
     with suppress(Exception), refusals.noted():  # whatever else may fail there, the refusal is told
-        look(config, complete)
+        look(config, complete, last)
     found = refusals.joined()
     return found if len(found.mistakes) > len(error.mistakes) else error
 
@@ -177,5 +181,5 @@ def _drop_echoes(refusals: Refusals, structural: tuple[Mistake, ...], horizon: H
         if isinstance(error, PlanError):
             kept = [mistake for mistake in error.mistakes if mistake.key not in lost]
             if horizon is None:
-                kept = [mistake for mistake in kept if str(_ANY_RUN.total_steps) not in mistake.problem]
+                kept = [mistake for mistake in kept if mistake.remedy != UNKNOWN_END]
             refusals.errors[number] = PlanError(*kept)
