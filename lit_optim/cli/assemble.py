@@ -189,7 +189,7 @@ def loggers_of(config: DictConfig) -> list[Logger]:
 
 
 def check_loggers(config: DictConfig) -> None:
-    """Refuse what `loggers_of` would; one from elsewhere is not built, which may open a database, or a run of its own."""
+    """Refuse what `loggers_of` would; one from elsewhere is not built, which may begin a run of its own at once."""
 
     def seen(node: dict[str, Any], kinds: tuple[type, ...], key: str) -> None:
         check_node(node, kinds, key)
