@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Look", "look", "with_all_else"]
 
 _ANY_RUN = Horizon(-1, 10**6)  # stands in for a run that is refused itself: any length fits into it
+_BESIDE_THE_MODEL = ("trainer.", "callbacks.", "logger.", "hydra", "-")  # how keys begin that can't be of it
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ class Look:
     plan: Plan
 
 
-def look(config: DictConfig, complete: bool = True, last: Path | None = None) -> Look:
+def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = None) -> Look:
     """Build what the config names, and plan with it; nothing is trained and nothing written.
 
     Args:
         config: Of a run.
-        complete: Whether it is all that was meant. What a run's length depends on is not told of another.
+        lost: Keys of the command line that it lacks. What a run's length depends on is not told of another, nor what
+            depends on the model where they may have been of that.
         last: The checkpoint of a run that goes on.
 
     Raises:
@@ -91,7 +93,7 @@ def look(config: DictConfig, complete: bool = True, last: Path | None = None) ->
     if shape is None:
         with refusals.noted():
             shape = stand_in_for_data(config)
-    if shape is not None:
+    if shape is not None and all(key.startswith(_BESIDE_THE_MODEL) for key in lost):
         with refusals.noted():
             module = module_of(config, shape, recipe)
     with refusals.noted():
@@ -103,14 +105,14 @@ def look(config: DictConfig, complete: bool = True, last: Path | None = None) ->
             check_monitors(config, module)
     if data is not None and trainer is not None:
         with refusals.noted(), _translated():
-            horizon = planned_horizon(trainer, data) if complete else None
+            horizon = None if lost else planned_horizon(trainer, data)
     if module is not None:
         with refusals.noted(), _translated():
             module.configure_model()
             plan = make_plan(module, recipe, horizon or _any_run(recipe))
     else:
         with refusals.noted():
-            _plan_without_model(recipe)
+            _plan_without_model(recipe, horizon or _any_run(recipe))
     if module is not None and plan is not None and trainer is not None:
         with refusals.noted():
             plan = listing_units(warned_of_time(plan, trainer), trainer, module)
@@ -124,31 +126,31 @@ def look(config: DictConfig, complete: bool = True, last: Path | None = None) ->
 
 
 def with_all_else(
-    error: LitOptimError, config: DictConfig, complete: bool = True, last: Path | None = None
+    error: LitOptimError, config: DictConfig, lost: Collection[str] = (), last: Path | None = None
 ) -> LitOptimError:
     """A refusal of a run that has not begun, and whatever else is wrong with its config.
 
     Args:
         error: The refusal.
         config: Of the run.
-        complete: As of `look`.
+        lost: As of `look`.
         last: As of `look`.
     """
     refusals = Refusals([error])
     with suppress(Exception), refusals.noted():  # whatever else may fail there, the refusal is told
-        look(config, complete, last)
+        look(config, lost, last)
     found = refusals.joined()
     return found if len(found.mistakes) > len(error.mistakes) else error
 
 
-def _plan_without_model(recipe: Recipe) -> None:
+def _plan_without_model(recipe: Recipe, horizon: Horizon) -> None:
     """Refuse of a recipe what can be said where the model is refused itself: what its classes take."""
     from torch import nn
 
     from lit_optim.planner import make_plan
 
     try:
-        make_plan(nn.Module(), recipe, _any_run(recipe))
+        make_plan(nn.Module(), recipe, horizon)
     except PlanError as error:
         of_model = ("model", "rules", "optimizer", SIZE)
         kept = [one for one in error.mistakes if one.key not in of_model and not one.key.endswith(".match")]

@@ -61,6 +61,29 @@ def test_a_length_is_not_held_against_a_run_that_was_not_meant(lit_optim_: Any) 
     assert refused(lit_optim_("train", *DIGITS, *typed)) == ["trainer.max_epoch", "optimizer.lr"]
 
 
+@pytest.mark.parametrize("typed", ["hidden_dims=[8,8,8]", "modle.hidden_dims=[8,8,8]"])
+def test_names_of_parameters_are_not_held_against_a_model_that_was_not_meant(lit_optim_: Any, typed: str) -> None:
+    told = refused(lit_optim_("plan", *DIGITS, typed, "rules.a.match=layer.6", "rules.a.lr=1", "optimizer.wd=1"))
+    assert told == [typed.partition(".")[0].partition("=")[0], "optimizer.wd"]
+
+
+def test_names_of_parameters_are_told_beside_a_key_that_is_not_the_model_s(lit_optim_: Any) -> None:
+    told = refused(lit_optim_("plan", *DIGITS, "trainer.max_epoch=3", "rules.a.match=layer.6", "rules.a.lr=1"))
+    assert told == ["trainer.max_epoch", "rules.a.match"]
+
+
+def test_no_choice_is_missed_that_may_lie_in_a_folder_of_configs(lit_optim_: Any, tmp_path: Path) -> None:
+    assert refused(lit_optim_("plan", "--confg-dir", "conf", "model=mine")) == ["--confg-dir"]
+
+
+def test_no_target_is_refused_that_a_broken_project_file_may_allow(lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.lit-optim]\nallow = 3\n")
+    told = refused(lit_optim_("plan", *DIGITS, "--jsn", "model._target_=os.getcwd"))
+    assert len(told) == 2
+    assert "--jsn" in told
+    assert "model._target_" not in told
+
+
 @pytest.mark.parametrize("more", [("OneCycleLR", "max_lr=0.1", "total_steps=6", "cycle_momentum=false"),
                                   ("CosineAnnealingLR", "T_max=6")])  # fmt: skip
 def test_a_scheduler_of_torch_s_is_not_run_ahead_for_a_run_that_was_not_meant(
