@@ -33,9 +33,14 @@ def falls(tag: str) -> bool:
     name = tag.lower()
     if any(word in name for word in _FALLING) or not _FALLING_PARTS.isdisjoint(tag.split("/")):
         return True
-    down = {word: word.rstrip("0123456789") in _FALLING_WORDS for word in _WORD.findall(name)}
-    said = [word for word in down if down[word] or word.startswith(_RISING)]
-    return bool(said) and down[said[-1]]  # the last one is what it is: `mae_acc` is an accuracy, `acc_err` an error
+    for word in reversed(
+        _WORD.findall(name)
+    ):  # the last one is what it is: `mae_acc` is an accuracy, `acc_err` an error
+        if word.startswith(_RISING):
+            return False
+        if word.rstrip("0123456789") in _FALLING_WORDS:
+            return True
+    return False
 
 
 @dataclass(frozen=True)
