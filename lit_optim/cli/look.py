@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from lit_optim.cli.refusals import Refusals
 from lit_optim.durations import UNKNOWN_END, Horizon
-from lit_optim.errors import LitOptimError, Mistake, PlanError, RecipeError
+from lit_optim.errors import DataError, LitOptimError, Mistake, PlanError, RecipeError
 from lit_optim.lr_scaling import SIZE
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Look:
     plan: Plan
 
 
-def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = None) -> Look:
+def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = None, loads: bool = True) -> Look:
     """Build what the config names, and plan with it; nothing is trained and nothing written.
 
     Args:
@@ -45,6 +45,7 @@ def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = Non
         lost: Keys of the command line that it lacks. What a run's length depends on is not told of another, nor what
             depends on the model where they may have been of that.
         last: The checkpoint of a run that goes on.
+        loads: Whether the data is loaded, to find out how long the run is.
 
     Raises:
         LitOptimError: With the mistakes of every part that could be looked at; what a part that is refused would have
@@ -105,7 +106,7 @@ def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = Non
             check_monitors(config, module)
     if data is not None and trainer is not None:
         with refusals.noted(), _translated():
-            horizon = None if lost else planned_horizon(trainer, data)
+            horizon = None if lost or not loads else planned_horizon(trainer, data)
     if module is not None:
         with refusals.noted(), _translated():
             module.configure_model()
@@ -136,11 +137,15 @@ def with_all_else(
         lost: As of `look`.
         last: As of `look`.
     """
-    refusals = Refusals([error])
-    with suppress(Exception), refusals.noted():  # whatever else may fail there, the refusal is told
-        look(config, lost, last)
-    found = refusals.joined()
-    return found if len(found.mistakes) > len(error.mistakes) else error
+    keys = {mistake.key for mistake in error.mistakes}
+    try:
+        look(config, lost, last, loads=not isinstance(error, DataError))
+    except LitOptimError as found:
+        others = [mistake for mistake in found.mistakes if mistake.key not in keys]
+        return Refusals([error, type(found)(*others)]).joined() if others else error
+    except Exception:  # whatever else may fail there, the refusal is told
+        return error
+    return error
 
 
 def _plan_without_model(recipe: Recipe, horizon: Horizon) -> None:

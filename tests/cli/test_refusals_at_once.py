@@ -98,11 +98,19 @@ def test_a_scheduler_of_torch_s_is_not_run_ahead_for_a_run_that_was_not_meant(
 OWN = """
 from lightning.pytorch.loggers import CSVLogger
 from lit_optim.data import Digits
+from lit_optim.errors import DataError, Mistake
 
 class Opens(CSVLogger):
     def __init__(self, save_dir):
         open("opened", "w").close()
         super().__init__(save_dir)
+
+class Away(Digits):
+    asked = 0
+
+    def prepare_data(self):
+        Away.asked += 1
+        raise DataError(Mistake("data.root", f"no answer, asked {Away.asked} times"))
 
 class Cropped(Digits):
     def __init__(self, side=8, **more):
@@ -117,6 +125,13 @@ def test_a_logger_of_somebody_else_is_not_opened_for_a_look(lit_optim_: Any, tmp
     assert lit_optim_("plan", *DIGITS, *logger).code == 0
     assert refused(lit_optim_("plan", *DIGITS, *logger, "+logger.own.name=3")) == ["logger.own.name"]
     assert not (tmp_path / "opened").exists()
+
+
+def test_data_that_can_t_be_had_is_asked_for_once(lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    ended = lit_optim_("train", *DIGITS, "data._target_=own.Away", "optimizer.lr=-1")
+    assert refused(ended) == ["data.root", "optimizer.lr"]
+    assert "asked 1 times" in ended.err
 
 
 def test_a_model_is_not_held_against_what_the_class_of_refused_data_says(lit_optim_: Any, tmp_path: Path) -> None:
