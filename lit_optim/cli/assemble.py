@@ -37,6 +37,7 @@ from lit_optim.targets import callee_of, instantiate, parameters_of
 __all__ = [
     "callbacks_of",
     "check_compile",
+    "check_loggers",
     "check_monitors",
     "check_top",
     "data_of",
@@ -143,7 +144,7 @@ def module_of(
             problem = f"{kind} doesn't say what it should be"
             remedy = f"set model.{name}, or give the data module an attribute {name}"
             mistakes.append(Mistake(f"model.{name}", problem, remedy=remedy))
-        elif of_data is not None and node[name] != of_data:
+        elif of_data is not None and node[name] != of_data and not isinstance(data, type):
             problem = f"the data ({kind}) has {of_data}"
             mistakes.append(
                 Mistake(f"model.{name}", problem, repr(node[name]), (str(of_data),), remedy="leave it null")
@@ -184,10 +185,25 @@ def no_such_metric(name: str, known: Iterable[str]) -> Mistake:
 
 def loggers_of(config: DictConfig) -> list[Logger]:
     """One logger, several by name, or none."""
+    return _loggers(config, instantiated)
+
+
+def check_loggers(config: DictConfig) -> None:
+    """Refuse what `loggers_of` would; one from elsewhere is not built, which may begin a run of its own at once."""
+
+    def seen(node: dict[str, Any], kinds: tuple[type, ...], key: str) -> None:
+        check_node(node, kinds, key)
+        if callee_of(node, kinds, key).__module__.startswith("lit_optim."):
+            instantiate(node, kinds, key)
+
+    _loggers(config, seen)
+
+
+def _loggers(config: DictConfig, build: Callable[..., Any]) -> list[Any]:
     node = node_of(config, "logger")
     if "_target_" in node:
-        return [instantiated(node, (Logger,), "logger")]
-    return _each(node, Logger, "logger")
+        return [build(node, (Logger,), "logger")]
+    return _each(node, Logger, "logger", build)
 
 
 def trainer_of(config: DictConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Trainer:
@@ -258,13 +274,13 @@ def _with_timeout(strategy: Any, timeout: timedelta) -> Any:
     return {**strategy, "timeout": timedelta(seconds=own) if is_number(own) else own}
 
 
-def _each(nodes: Mapping[str, Any], kind: type, key: str) -> list[Any]:
+def _each(nodes: Mapping[str, Any], kind: type, key: str, build: Callable[..., Any] = instantiated) -> list[Any]:
     """Those of several nodes by name that are not null, built."""
     refusals, built = Refusals(), []
     for name, node in nodes.items():
         if node is not None:
             with refusals.noted():
-                built.append(instantiated(node, (kind,), f"{key}.{name}"))
+                built.append(build(node, (kind,), f"{key}.{name}"))
     refusals.told()
     return built
 

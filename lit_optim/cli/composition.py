@@ -37,16 +37,21 @@ def without(error: LitOptimError, arguments: Sequence[str]) -> list[str] | None:
     """The command line without what is refused, and as a single run, for a look at the rest of it.
 
     Returns:
-        None where no argument is to blame, or something else than a run is asked for (``--cfg``).
+        None where something else than an argument is to blame, or something else than a run is asked for (``--cfg``),
+        or configs of another folder may be.
     """
     keys = {mistake.key for mistake in error.mistakes}
+    if not all(any(_is_of(one, {key}) for one in arguments) for key in keys):
+        return None
+    if any("--config-dir" in mistake.nearest for mistake in error.mistakes):
+        return None
     rest = [
         one
         for one, before in zip(arguments, ["", *arguments], strict=False)
         if not _is_of(one, keys) and (one.startswith(("-", "~")) or "=" in one or before not in keys)
     ]
     flags = {one.partition("=")[0] for one in rest if one.startswith("-")}
-    if len(rest) == len(arguments) or not flags <= {*MULTIRUN, "--config-dir", "-cd"}:
+    if not flags <= {*MULTIRUN, "--config-dir", "-cd"}:
         return None
     if MULTIRUN & {*arguments}:
         rest = [one for one in rest if one not in MULTIRUN and not _is_swept(one)]

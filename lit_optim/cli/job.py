@@ -123,7 +123,8 @@ class Job:
 
             error = refusals.joined()
             can_go_on = not is_of_sweep and _is_known(config, error)
-            raise with_all_else(error, config, complete=False) if can_go_on else error
+            lost = {mistake.key for mistake in error.mistakes}
+            raise with_all_else(error, config, lost) if can_go_on else error
         if warnings and is_rank_zero():
             print("lit-optim: warning", *warnings, sep="\n", file=sys.stderr)
         return self.task(config)

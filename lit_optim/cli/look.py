@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from lit_optim.cli.refusals import Refusals
-from lit_optim.durations import Horizon
-from lit_optim.errors import LitOptimError, Mistake, PlanError, RecipeError
+from lit_optim.durations import UNKNOWN_END, Horizon
+from lit_optim.errors import DataError, LitOptimError, Mistake, PlanError, RecipeError
 from lit_optim.lr_scaling import SIZE
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "look", "with_all_else"]
 
-_ANY_RUN = Horizon(10**9, 10**6)  # stands in for a run that is refused itself: any length fits into it
+_ANY_RUN = Horizon(-1, 10**6)  # stands in for a run that is refused itself: any length fits into it
+_BESIDE_THE_MODEL = ("trainer.", "callbacks.", "logger.", "hydra", "-")  # how keys begin that can't be of it
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,15 @@ class Look:
     plan: Plan
 
 
-def look(config: DictConfig, complete: bool = True) -> Look:
+def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = None, loads: bool = True) -> Look:
     """Build what the config names, and plan with it; nothing is trained and nothing written.
 
     Args:
         config: Of a run.
-        complete: Whether it is all that was meant. What a run's length depends on is not told of another.
+        lost: Keys of the command line that it lacks. What a run's length depends on is not told of another, nor what
+            depends on the model where they may have been of that.
+        last: The checkpoint of a run that goes on.
+        loads: Whether the data is loaded, to find out how long the run is.
 
     Raises:
         LitOptimError: With the mistakes of every part that could be looked at; what a part that is refused would have
@@ -50,10 +54,10 @@ def look(config: DictConfig, complete: bool = True) -> Look:
     from lit_optim.builder import needs_in
     from lit_optim.cli.assemble import (
         callbacks_of,
+        check_loggers,
         check_monitors,
         check_top,
         data_of,
-        loggers_of,
         module_of,
         read_recipe,
         seed_of,
@@ -83,18 +87,18 @@ def look(config: DictConfig, complete: bool = True) -> Look:
     with refusals.noted(), _translated():
         callbacks = callbacks_of(config)
     with refusals.noted(), _translated():
-        loggers_of(config)
+        check_loggers(config)
     with refusals.noted(), _translated():
         trainer = trainer_of(config, callbacks, [])
     shape: LightningDataModule | type[LightningDataModule] | None = data
     if shape is None:
         with refusals.noted():
             shape = stand_in_for_data(config)
-    if shape is not None:
+    if shape is not None and all(key.startswith(_BESIDE_THE_MODEL) for key in lost):
         with refusals.noted():
             module = module_of(config, shape, recipe)
     with refusals.noted():
-        starting_point(config, module)
+        starting_point(config, None if data is None else module, last)
     if module is not None:
         with refusals.noted():
             check_loop(module, recipe)
@@ -102,14 +106,14 @@ def look(config: DictConfig, complete: bool = True) -> Look:
             check_monitors(config, module)
     if data is not None and trainer is not None:
         with refusals.noted(), _translated():
-            horizon = planned_horizon(trainer, data) if complete else None
+            horizon = None if lost or not loads else planned_horizon(trainer, data)
     if module is not None:
         with refusals.noted(), _translated():
             module.configure_model()
             plan = make_plan(module, recipe, horizon or _any_run(recipe))
     else:
         with refusals.noted():
-            _plan_without_model(recipe)
+            _plan_without_model(recipe, horizon or _any_run(recipe))
     if module is not None and plan is not None and trainer is not None:
         with refusals.noted():
             plan = listing_units(warned_of_time(plan, trainer), trainer, module)
@@ -122,29 +126,36 @@ def look(config: DictConfig, complete: bool = True) -> Look:
     return Look(module, recipe, horizon, plan)
 
 
-def with_all_else(error: LitOptimError, config: DictConfig, complete: bool = True) -> LitOptimError:
+def with_all_else(
+    error: LitOptimError, config: DictConfig, lost: Collection[str] = (), last: Path | None = None
+) -> LitOptimError:
     """A refusal of a run that has not begun, and whatever else is wrong with its config.
 
     Args:
         error: The refusal.
         config: Of the run.
-        complete: As of `look`.
+        lost: As of `look`.
+        last: As of `look`.
     """
-    refusals = Refusals([error])
-    with suppress(Exception), refusals.noted():  # whatever else may fail there, the refusal is told
-        look(config, complete)
-    found = refusals.joined()
-    return found if len(found.mistakes) > len(error.mistakes) else error
+    keys = {mistake.key for mistake in error.mistakes}
+    try:
+        look(config, lost, last, loads=not isinstance(error, DataError))
+    except LitOptimError as found:
+        others = [mistake for mistake in found.mistakes if mistake.key not in keys]
+        return Refusals([error, type(found)(*others)]).joined() if others else error
+    except Exception:  # whatever else may fail there, the refusal is told
+        return error
+    return error
 
 
-def _plan_without_model(recipe: Recipe) -> None:
+def _plan_without_model(recipe: Recipe, horizon: Horizon) -> None:
     """Refuse of a recipe what can be said where the model is refused itself: what its classes take."""
     from torch import nn
 
     from lit_optim.planner import make_plan
 
     try:
-        make_plan(nn.Module(), recipe, _any_run(recipe))
+        make_plan(nn.Module(), recipe, horizon)
     except PlanError as error:
         of_model = ("model", "rules", "optimizer", SIZE)
         kept = [one for one in error.mistakes if one.key not in of_model and not one.key.endswith(".match")]
@@ -177,5 +188,5 @@ def _drop_echoes(refusals: Refusals, structural: tuple[Mistake, ...], horizon: H
         if isinstance(error, PlanError):
             kept = [mistake for mistake in error.mistakes if mistake.key not in lost]
             if horizon is None:
-                kept = [mistake for mistake in kept if str(_ANY_RUN.total_steps) not in mistake.problem]
+                kept = [mistake for mistake in kept if mistake.remedy != UNKNOWN_END]
             refusals.errors[number] = PlanError(*kept)

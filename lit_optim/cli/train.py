@@ -81,9 +81,10 @@ def train(
     quiet()
     spare_workers()
     output = Path(HydraConfig.get().runtime.output_dir)
+    last = output / LAST if goes_on else None
     folder = RunFolder(output, NewFolders.of(output), goes_on)
-    if goes_on:  # which is to find its checkpoints there
-        held = re.escape(str((output / LAST).parent))
+    if last is not None:  # which is to find its checkpoints there
+        held = re.escape(str(last.parent))
         warnings.filterwarnings("ignore", message=f"Checkpoint directory {held} exists and is not empty")
     of_one = rank is None  # and not of ranks, of which the process that has started them tells
     launched = Launched.here()
@@ -107,7 +108,7 @@ def train(
         module = module_of(config, data, recipe)
         check_monitors(config, module)
         trust(recipe)
-        checkpoint = starting_point(config, module, output / LAST if goes_on else None)
+        checkpoint = starting_point(config, module, last)
         if launched is not None:
             output = folder.path = launched.agree(output)
             rank = StopTogether(launched.watch(lambda cause: _end(cause, folder, files)), 0, everywhere=True)
@@ -128,7 +129,7 @@ def train(
             folder.withdraw()
         told = translated(error, output, started)
         if isinstance(told, LitOptimError) and not started and of_one and not (launched and launched.has_met):
-            told = with_all_else(told, config)
+            told = with_all_else(told, config, last=last)
         if launched is not None:
             lost, told = told, launched.fail(told, together=rank is not None and rank.has_stopped)
             if told is not lost:

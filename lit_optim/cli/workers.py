@@ -7,14 +7,17 @@ import signal
 import sys
 import threading
 from functools import cache
+from multiprocessing import current_process
 from multiprocessing.util import register_after_fork
+
+from torch.utils.data._utils.worker import _worker_loop
 
 __all__ = ["spare_workers"]
 
 
 @cache
 def spare_workers() -> None:
-    """Let processes that this one forks from now on, by ``multiprocessing``, take SIGTERM from this one alone.
+    """Let the workers that a ``DataLoader`` forks from now on take SIGTERM from this process alone.
 
     torchrun signals a whole process group, Slurm a whole job step. A worker that dies of it takes the process that
     trains along, in the middle of a batch, before it has saved anything.
@@ -24,6 +27,8 @@ def spare_workers() -> None:
 
 
 def _heed_parent_alone() -> None:
+    if getattr(current_process(), "_target", None) is not _worker_loop:  # a process of the user's own has its own way
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parents_word, daemon=True).start()
 

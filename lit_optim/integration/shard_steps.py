@@ -62,17 +62,22 @@ def _difference(plan: Plan, sorts: dict[str, nn.Parameter]) -> str | None:
     with undisturbed():
         try:
             start, whole = _stepped(plan, sorts, lambda tensor, _: tensor)
+            _, again = _stepped(plan, sorts, lambda tensor, _: tensor)
         except Exception:  # it wants something of the model; training tells
             return None
         try:
             _, shared = _stepped(plan, sorts, _laid_out)
         except Exception as error:
             return str(error).partition("\n")[0] or type(error).__name__
-    for before, one, other in zip(start, whole, shared, strict=True):
-        moved, apart = (one - before).norm(), (one - other).norm()
-        if moved.isfinite() and not apart <= _APART * moved:
-            return "its steps are others than over whole ones"
-    return None
+    is_random = _are_apart(start, whole, again)  # and then no two runs of it can be compared
+    return "its steps are others than over whole ones" if _are_apart(start, whole, shared) and not is_random else None
+
+
+def _are_apart(start: list[Tensor], ones: list[Tensor], others: list[Tensor]) -> bool:
+    distances = (
+        ((one - old).norm(), (one - other).norm()) for old, one, other in zip(start, ones, others, strict=True)
+    )
+    return any(moved.isfinite() and not apart <= _APART * moved for moved, apart in distances)
 
 
 def _stepped(

@@ -24,15 +24,23 @@ _FALLING_PARTS = frozenset(  # of the tags of `OptimizerMonitor`
         "dead_relu",
     )
 )  # fmt: skip
-_NO_LETTER = re.compile(r"[^a-z]+")
+_WORD = re.compile(r"[^\W_]+")
 _RISING = ("acc", "auc", "auroc", "f1", "iou", "precision", "recall")  # as whole words, or with more behind them
 
 
 def falls(tag: str) -> bool:
     """Whether the lowest value of a metric of this name is its best: what a run itself goes by."""
     name = tag.lower()
-    is_known = any(word in name for word in _FALLING) or not _FALLING_PARTS.isdisjoint(tag.split("/"))
-    return is_known or not _FALLING_WORDS.isdisjoint(_NO_LETTER.split(name))
+    if any(word in name for word in _FALLING) or not _FALLING_PARTS.isdisjoint(tag.split("/")):
+        return True
+    for word in reversed(
+        _WORD.findall(name)
+    ):  # the last one is what it is: `mae_acc` is an accuracy, `acc_err` an error
+        if word.startswith(_RISING):
+            return False
+        if word.rstrip("0123456789") in _FALLING_WORDS:
+            return True
+    return False
 
 
 @dataclass(frozen=True)

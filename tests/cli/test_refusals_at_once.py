@@ -61,6 +61,85 @@ def test_a_length_is_not_held_against_a_run_that_was_not_meant(lit_optim_: Any) 
     assert refused(lit_optim_("train", *DIGITS, *typed)) == ["trainer.max_epoch", "optimizer.lr"]
 
 
+@pytest.mark.parametrize("typed", ["hidden_dims=[8,8,8]", "modle.hidden_dims=[8,8,8]"])
+def test_names_of_parameters_are_not_held_against_a_model_that_was_not_meant(lit_optim_: Any, typed: str) -> None:
+    told = refused(lit_optim_("plan", *DIGITS, typed, "rules.a.match=layer.6", "rules.a.lr=1", "optimizer.wd=1"))
+    assert told == [typed.partition(".")[0].partition("=")[0], "optimizer.wd"]
+
+
+def test_names_of_parameters_are_told_beside_a_key_that_is_not_the_model_s(lit_optim_: Any) -> None:
+    told = refused(lit_optim_("plan", *DIGITS, "trainer.max_epoch=3", "rules.a.match=layer.6", "rules.a.lr=1"))
+    assert told == ["trainer.max_epoch", "rules.a.match"]
+
+
+def test_no_choice_is_missed_that_may_lie_in_a_folder_of_configs(lit_optim_: Any, tmp_path: Path) -> None:
+    assert refused(lit_optim_("plan", "--confg-dir", "conf", "model=mine")) == ["--confg-dir"]
+
+
+def test_no_target_is_refused_that_a_broken_project_file_may_allow(lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.lit-optim]\nallow = 3\n")
+    told = refused(lit_optim_("plan", *DIGITS, "--jsn", "model._target_=os.getcwd"))
+    assert len(told) == 2
+    assert "--jsn" in told
+    assert "model._target_" not in told
+
+
+@pytest.mark.parametrize("more", [("OneCycleLR", "max_lr=0.1", "total_steps=6", "cycle_momentum=false"),
+                                  ("CosineAnnealingLR", "T_max=6")])  # fmt: skip
+def test_a_scheduler_of_torch_s_is_not_run_ahead_for_a_run_that_was_not_meant(
+    lit_optim_: Any, more: tuple[str, ...]
+) -> None:
+    target, *arguments = more
+    node = (f"_target_=torch.optim.lr_scheduler.{target}", *arguments)
+    typed = ("fooo=1", "schedule=none", *(f"schedule.lr.{one}" for one in node))
+    assert refused(lit_optim_("plan", *DIGITS, *typed)) == ["fooo"]
+
+
+OWN = """
+from lightning.pytorch.loggers import CSVLogger
+from lit_optim.data import Digits
+from lit_optim.errors import DataError, Mistake
+
+class Opens(CSVLogger):
+    def __init__(self, save_dir):
+        open("opened", "w").close()
+        super().__init__(save_dir)
+
+class Away(Digits):
+    asked = 0
+
+    def prepare_data(self):
+        Away.asked += 1
+        raise DataError(Mistake("data.root", f"no answer, asked {Away.asked} times"))
+
+class Cropped(Digits):
+    def __init__(self, side=8, **more):
+        super().__init__(**more)
+        self.in_dim = side * side
+"""
+
+
+def test_a_logger_of_somebody_else_is_not_opened_for_a_look(lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    logger = ("logger=none", "+logger.own._target_=own.Opens", "+logger.own.save_dir=x")
+    assert lit_optim_("plan", *DIGITS, *logger).code == 0
+    assert refused(lit_optim_("plan", *DIGITS, *logger, "+logger.own.name=3")) == ["logger.own.name"]
+    assert not (tmp_path / "opened").exists()
+
+
+def test_data_that_can_t_be_had_is_asked_for_once(lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    ended = lit_optim_("train", *DIGITS, "data._target_=own.Away", "optimizer.lr=-1")
+    assert refused(ended) == ["data.root", "optimizer.lr"]
+    assert "asked 1 times" in ended.err
+
+
+def test_a_model_is_not_held_against_what_the_class_of_refused_data_says(lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    data = ("data._target_=own.Cropped", "data.side=4", "data.batch_size=0")
+    assert refused(lit_optim_("plan", *DIGITS, *data, "model.in_dim=16")) == ["data.batch_size"]
+
+
 @pytest.mark.parametrize("choice", ["optimizer=adamx", "data=minst", "rules.a.match=layer.[02]"])
 def test_nothing_is_said_of_a_config_in_which_another_choice_stands_in(lit_optim_: Any, choice: str) -> None:
     told = refused(lit_optim_("plan", *DIGITS, choice, "trainer.max_epoch=3", "model.in_dim=3", "optimizer.wd=1"))

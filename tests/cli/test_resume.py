@@ -235,6 +235,12 @@ def test_what_is_wrong_is_told_and_the_folder_stays_as_it_was(
     assert contents(run) == before
 
 
+def test_a_start_that_lies_behind_a_run_is_not_looked_for(run: Path, lit_optim_: Any) -> None:
+    ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "ckpt=gone.ckpt", "optimizer.lrr=1")
+    assert "no hyperparameter 'lrr'" in ended.err
+    assert "gone.ckpt" not in ended.err
+
+
 @pytest.mark.parametrize("whole", [(), ("config.yaml",), ("config.yaml", "hydra.yaml")])
 def test_a_run_that_was_killed_before_its_settings_were_whole_is_started_anew(
     whole: tuple[str, ...], lit_optim_: Any, tmp_path: Path

@@ -31,6 +31,13 @@ class Local(torch.optim.SGD):  # takes the norm of its own part for that of the 
                 one.grad = one.grad / (part.norm() + 1e-8).item()
         return super().step(closure)
 
+class Noisy(torch.optim.SGD):
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for one in group["params"]:
+                one.grad = one.grad + torch.randn_like(one.grad)
+        return super().step(closure)
+
 class OneFails(torch.optim.SGD):
     def step(self, closure=None):
         if isinstance(self.param_groups[0]["params"][0], DTensor):
@@ -93,6 +100,7 @@ SOUND = [
     ["torch.optim.AdamW", "torch.optim.Muon"],
     ["pytorch_optimizer.Lion"],
     ["pytorch_optimizer.ScheduleFreeAdamW"],
+    ["__main__.Noisy"],  # no two runs of it are the same, which says nothing of shards
 ]
 FAIL = [["torch.optim.Adafactor"], ["pytorch_optimizer.SOAP"], ["pytorch_optimizer.Shampoo"],
         ["pytorch_optimizer.Lamb"], ["pytorch_optimizer.LARS"], ["pytorch_optimizer.Ranger"]]  # fmt: skip

@@ -26,6 +26,7 @@ def monitor(tag: str, mode: str) -> dict[str, str]:
     [("val/loss", True), ("loss", True), ("val/Loss", True), ("test/error", True), ("val/acc", False), ("f1", False),
      ("val/mae", True), ("test/RMSE", True), ("val/mse_masked", True), ("nll", True), ("val/top5_err", True),
      ("val/perplexity", True), ("val/mae2", True), ("val/maestro", False), ("val/lower", False), ("val/terrain", False),
+     ("val/mae_acc", False), ("mae/linear_f1", False), ("val/acc_err", True), ("wer/val", True),
      ("grad_norm/default", True), ("total/update_norm", True), ("dead_relu/net.1", True), ("lr/grad_norms", False)],
 )  # fmt: skip
 def test_a_name_says_whether_less_is_better(tag: str, down: bool) -> None:
