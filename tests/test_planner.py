@@ -766,6 +766,7 @@ def test_what_the_class_takes_is_planned_without_a_word(config: dict[str, Any]) 
                 "optimizer.wd: torch.optim.SGD has no hyperparameter 'wd'",
                 "    given:   3",
                 "    allowed: lr, momentum, dampening, weight_decay, nesterov, maximize",
+                "    nearest: weight_decay",
                 "    fix:     correct the name or remove it",
                 "rules.b.momentm: torch.optim.SGD has no hyperparameter 'momentm'",
                 "    given:   1",

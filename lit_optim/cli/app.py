@@ -28,6 +28,7 @@ from lit_optim.cli.refusals import Refusals
 from lit_optim.cli.reporting import FULL_ERROR, report, restore_full_error
 from lit_optim.cli.search import all_failed
 from lit_optim.errors import LitOptimError
+from lit_optim.integration.terminated import is_told_to_end
 
 __all__ = ["NewFolders", "run_app"]
 
@@ -117,7 +118,7 @@ def _launch(job: Job, arguments: Sequence[str], extra: Sequence[str]) -> int:
     except Refused as refused:
         error: LitOptimError = refused.error
     except Ended as ended:
-        terminated = isinstance(ended.by, SystemExit) and type(ended.by) is not SystemExit
+        terminated = is_told_to_end(ended.by)
         if is_rank_zero():
             by = f"{type(ended.by).__name__}: {ended.by}"
             print(f"lit-optim: {'terminated' if terminated else f'ended before its time, by {by}'}", file=sys.stderr)

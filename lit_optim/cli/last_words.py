@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lit_optim.errors import LitOptimError, Mistake
+from lit_optim.integration.terminated import is_told_to_end
 
 __all__ = ["GO_ON", "cause", "is_late", "is_loss", "loss", "packed", "refusal", "unpacked"]
 
@@ -70,7 +71,7 @@ def unpacked(text: str) -> tuple[Mistake, ...]:
 
 
 def _named(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
+    if is_told_to_end(error):
         return "it was told to end (SIGTERM)"
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 

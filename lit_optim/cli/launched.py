@@ -21,6 +21,7 @@ from lit_optim.cli.last_words import cause, is_loss, loss, packed, refusal, unpa
 from lit_optim.cli.rank_zero import is_rank_zero, is_started_by_others
 from lit_optim.cli.watch import Watch
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, RunError
+from lit_optim.integration.terminated import is_told_to_end
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -158,8 +159,9 @@ class Launched:
                 self._meet({"mistakes": packed(refusal(error))})
             return error
         if self._watch is not None:
-            told_to = isinstance(error, SystemExit) and type(error) is not SystemExit
-            atexit.register(_leave, 143 if told_to else 130 if isinstance(error, KeyboardInterrupt) else 1)
+            atexit.register(
+                _leave, 143 if is_told_to_end(error) else 130 if isinstance(error, KeyboardInterrupt) else 1
+            )
             which = f"rank {self.rank} of {self.world_size}"
             if isinstance(error, SystemExit) and together:
                 self._watch.close()

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from lit_optim.cli.project import allowed_factories
 from lit_optim.cli.rank_folder import Assignment, RankFolder
 from lit_optim.errors import LitOptimError
+from lit_optim.integration.terminated import is_told_to_end
 from lit_optim.targets import allowing
 
 __all__ = ["main"]
@@ -40,8 +41,8 @@ def main(folder: RankFolder, rank: int) -> int:
         with allowing(*allowed_factories(home)):
             _train(assignment, folder, rank)
     except BaseException as error:
-        if isinstance(error, SystemExit) and type(error) is not SystemExit:
-            return 143  # as it was told to
+        if is_told_to_end(error):
+            return 143
         refusal = error if isinstance(error, LitOptimError) else None
         folder.report(rank, refusal, traceback.format_exc())
         return 1

@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Terminated", "end_at_once", "ending_at_once"]
+__all__ = ["Terminated", "end_at_once", "ending_at_once", "is_told_to_end"]
 
 
 class Terminated(SystemExit):
     """This process was told to end."""
+
+
+def is_told_to_end(error: BaseException) -> bool:
+    """Whether it comes of a SIGTERM: `Terminated`, or Lightning's, which is a kind of exit as well."""
+    return isinstance(error, SystemExit) and type(error) is not SystemExit
 
 
 def end_at_once(*_: Any) -> None:

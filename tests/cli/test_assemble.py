@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lit_optim.cli.assemble import trainer_of
+from lit_optim.cli.trainer_flags import flag_mistakes
 from lit_optim.errors import ConfigError
 
 QUIET = {"_target_": "lightning.pytorch.Trainer", "accelerator": "cpu", "enable_model_summary": False}
@@ -45,4 +46,4 @@ def test_what_is_no_time_is_refused(wrong: Any) -> None:
 
 @pytest.mark.parametrize("devices", [1, -1, "2", "-1", "auto", "0,", "0,1", "0, 2, 3", [0], [1, 3]])
 def test_what_a_trainer_takes_for_devices_is_taken(devices: Any) -> None:
-    assert _are_devices(devices)
+    assert [*flag_mistakes({"devices": devices})] == []
