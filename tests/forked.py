@@ -36,33 +36,36 @@ _NUMBER = struct.Struct("q")
 class Forked:
     """What ``python -m module …`` or ``python -c code …`` is, in a process of its own; of ``Popen``, what tests need.
 
-    The imports alone are shared with others: ranks get their processes here as well, and Lightning's own launcher.
+    The imports alone are shared with others: ranks get their processes here as well, and those of Lightning's own
+    launcher and of torchrun.
     """
 
     def __init__(
         self,
-        command: Sequence[str],
+        args: Sequence[str],
         cwd: str | Path | None = None,
         env: Mapping[str, str] | None = None,
-        stdout: int = 1,
-        stderr: int = 2,
+        stdout: int | None = None,
+        stderr: int | None = None,
         *,
         server: str,
         stdin: int = subprocess.DEVNULL,
         process_group: int | None = None,
+        start_new_session: bool = False,
     ) -> None:
-        assert command[0] == sys.executable
+        assert args[0] == sys.executable
         assert stdin == subprocess.DEVNULL
         asked = {
-            "arguments": command[1:],
+            "arguments": [one for one in args[1:] if one != "-u"],
             "leads": process_group == 0,
+            "is_apart": start_new_session,
             "cwd": str(cwd or Path.cwd()),
             "env": {**(os.environ if env is None else env)},
         }
         self.returncode: int | None = None
         self._line = socket.socket(socket.AF_UNIX)
         self._line.connect(server)
-        socket.send_fds(self._line, [b" "], [stdout, stderr])
+        socket.send_fds(self._line, [b" "], [1 if stdout is None else stdout, 2 if stderr is None else stderr])
         self._line.sendall(json.dumps(asked).encode() + b"\n")
         self.pid = self._number()
 
@@ -160,6 +163,8 @@ def serve(listener: socket.socket) -> list[str]:
     listener.close()
     if asked["leads"]:
         os.setpgid(0, 0)
+    if asked["is_apart"]:
+        os.setsid()
     for own, handle in enumerate((os.open(os.devnull, os.O_RDONLY), *streams)):
         os.dup2(handle, own)
         os.close(handle)
@@ -184,6 +189,7 @@ if __name__ == "__main__":
     import functools
 
     from lightning.pytorch.strategies.launchers import subprocess_script
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
     from lit_optim.cli import ranks
 
@@ -196,6 +202,7 @@ if __name__ == "__main__":
         own = serve(given)
     ranks.Popen = functools.partial(Forked, server=address)  # type: ignore[assignment, misc]
     subprocess_script.subprocess = types.SimpleNamespace(Popen=ranks.Popen)  # type: ignore[attr-defined]
+    subprocess_handler.Popen = ranks.Popen  # type: ignore[assignment, misc]
     try:
         become(*own)
     except SystemExit as stop:
