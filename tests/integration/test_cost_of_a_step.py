@@ -66,7 +66,7 @@ class Counts(Net):
 
 @pytest.mark.slow
 def test_nothing_is_kept_of_a_step_that_is_written(trainer: Any, tmp_path: Path) -> None:
-    steps, every = 6000, 1000
+    steps, every = 3000, 500
     module = Counts(every)
     recorder = lo.callbacks.Recorder(flush_every=100)
     callbacks = [recorder, lo.callbacks.OptimizerMonitor(), lo.callbacks.ProgressBar()]
