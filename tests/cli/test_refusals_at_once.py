@@ -199,6 +199,7 @@ FLAGS = {
         "['value', 'norm']",
     ),
     "optimizer.wd=0.1": ("optimizer.wd: ", "nearest: weight_decay"),
+    "+model=own": ("model: there is a choice of this config group already", "write model=own, without a plus"),
     "nonsense": ("nonsense: ", "fix:     write KEY=VALUE"),
 }
 
