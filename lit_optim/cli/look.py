@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.refusals import Refusals
 from lit_optim.durations import UNKNOWN_END, Horizon
 from lit_optim.errors import DataError, LitOptimError, Mistake, PlanError, RecipeError
@@ -139,7 +140,8 @@ def with_all_else(
     """
     keys = {mistake.key for mistake in error.mistakes}
     try:
-        look(config, lost, last, loads=not isinstance(error, DataError))
+        # data is prepared by one process alone, and not again where that has failed
+        look(config, lost, last, loads=is_rank_zero() and not isinstance(error, DataError))
     except LitOptimError as found:
         others = [mistake for mistake in found.mistakes if mistake.key not in keys]
         return Refusals([error, type(found)(*others)]).joined() if others else error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,15 @@ def test_data_that_can_t_be_had_is_asked_for_once(lit_optim_: Any, tmp_path: Pat
     ended = lit_optim_("train", *DIGITS, "data._target_=own.Away", "optimizer.lr=-1")
     assert refused(ended) == ["data.root", "optimizer.lr"]
     assert "asked 1 times" in ended.err
+
+
+def test_another_process_than_the_first_prepares_no_data(
+    lit_optim_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert lit_optim_("train", *DIGITS, "data._target_=own.Away", "weights=nope.ckpt").code == 1
+    assert sys.modules["own"].Away.asked == 0
 
 
 def test_a_model_is_not_held_against_what_the_class_of_refused_data_says(lit_optim_: Any, tmp_path: Path) -> None:
