@@ -146,6 +146,8 @@ class SaveAfterEachValidation(Callback):
         self.saved: dict[Path, int] = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.sanity_checking:
+            return
         path = self.folder / f"validation{len(self.saved)}.ckpt"
         self.saved[path] = len(pl_module.happened)
         trainer.save_checkpoint(path)
