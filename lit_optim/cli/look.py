@@ -17,7 +17,7 @@ from lit_optim.errors import DataError, LitOptimError, Mistake, PlanError, Recip
 from lit_optim.lr_scaling import SIZE
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback, LightningDataModule, LightningModule
+    from lightning.pytorch import LightningDataModule, LightningModule
 
     from lit_optim.plan import Plan
     from lit_optim.recipe import Recipe
@@ -81,8 +81,7 @@ def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = Non
     recipe, mistakes = read_recipe(config)
     if mistakes:
         refusals.errors.append(RecipeError(*mistakes))
-    data = module = horizon = plan = trainer = None
-    callbacks: list[Callback] = []
+    data = module = horizon = plan = trainer = callbacks = None
     with refusals.noted():
         data = data_of(config)
     with refusals.noted(), _translated():
@@ -90,7 +89,7 @@ def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = Non
     with refusals.noted(), _translated():
         check_loggers(config)
     with refusals.noted(), _translated():
-        trainer = trainer_of(config, callbacks, [])
+        trainer = trainer_of(config, callbacks or [], [])
     shape: LightningDataModule | type[LightningDataModule] | None = data
     if shape is None:
         with refusals.noted():
@@ -105,9 +104,9 @@ def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = Non
             check_loop(module, recipe)
         with refusals.noted():
             check_monitors(config, module)
-    if data is not None and trainer is not None:
+    if loads and not lost and None not in (data, trainer, callbacks):  # which may say how many batches make a step
         with refusals.noted(), _translated():
-            horizon = None if lost or not loads else planned_horizon(trainer, data)
+            horizon = planned_horizon(trainer, data)
     if module is not None:
         with refusals.noted(), _translated():
             module.configure_model()

@@ -62,6 +62,16 @@ def test_a_length_is_not_held_against_a_run_that_was_not_meant(lit_optim_: Any) 
     assert refused(lit_optim_("train", *DIGITS, *typed)) == ["trainer.max_epoch", "optimizer.lr"]
 
 
+def test_a_length_is_not_held_against_a_run_of_which_a_callback_is_refused(lit_optim_: Any) -> None:
+    node = ("_target_=lightning.pytorch.callbacks.GradientAccumulationScheduler", "scheduling={0:6}")
+    typed = (*(f"+callbacks.six.{one}" for one in node), "schedule=none", "optimizer.lr=-1",
+             "schedule.lr._target_=torch.optim.lr_scheduler.OneCycleLR", "schedule.lr.max_lr=0.1",
+             "schedule.lr.total_steps=1", "schedule.lr.cycle_momentum=false")  # fmt: skip
+    assert refused(lit_optim_("plan", *DIGITS, *typed)) == ["optimizer.lr"]
+    told = refused(lit_optim_("plan", *DIGITS, *typed, "callbacks.monitor.early=abc"))
+    assert {*told} == {"optimizer.lr", "callbacks.monitor.early"}
+
+
 @pytest.mark.parametrize("typed", ["hidden_dims=[8,8,8]", "modle.hidden_dims=[8,8,8]"])
 def test_names_of_parameters_are_not_held_against_a_model_that_was_not_meant(lit_optim_: Any, typed: str) -> None:
     told = refused(lit_optim_("plan", *DIGITS, typed, "rules.a.match=layer.6", "rules.a.lr=1", "optimizer.wd=1"))
