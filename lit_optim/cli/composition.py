@@ -128,6 +128,10 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
         several = message.split("'")[1].removeprefix("++")
         remedy = "add -m to run each of them, or write a list: [a,b]"
         return Mistake(several.partition("=")[0], "several values, and this is no sweep", several, remedy=remedy)
+    if message.startswith("Multiple values for"):  # …. To override a value use 'override GROUP: CHOICE'
+        group, _, choice = message.split("'")[1].removeprefix("override ").partition(": ")
+        remedy = f"write {group}={choice}, without a plus"
+        return Mistake(group, "there is a choice of this config group already", f"+{group}={choice}", remedy=remedy)
     if isinstance(error, TypeError) or message.startswith("Config group override must be"):
         odd = next((argument for argument in arguments if _NO_CHOICE.fullmatch(argument)), "config")
         key = odd.partition("=")[0]

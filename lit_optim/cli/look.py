@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.refusals import Refusals
 from lit_optim.durations import UNKNOWN_END, Horizon
 from lit_optim.errors import DataError, LitOptimError, Mistake, PlanError, RecipeError
 from lit_optim.lr_scaling import SIZE
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback, LightningDataModule, LightningModule
+    from lightning.pytorch import LightningDataModule, LightningModule
 
     from lit_optim.plan import Plan
     from lit_optim.recipe import Recipe
@@ -80,8 +81,7 @@ def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = Non
     recipe, mistakes = read_recipe(config)
     if mistakes:
         refusals.errors.append(RecipeError(*mistakes))
-    data = module = horizon = plan = trainer = None
-    callbacks: list[Callback] = []
+    data = module = horizon = plan = trainer = callbacks = None
     with refusals.noted():
         data = data_of(config)
     with refusals.noted(), _translated():
@@ -89,7 +89,7 @@ def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = Non
     with refusals.noted(), _translated():
         check_loggers(config)
     with refusals.noted(), _translated():
-        trainer = trainer_of(config, callbacks, [])
+        trainer = trainer_of(config, callbacks or [], [])
     shape: LightningDataModule | type[LightningDataModule] | None = data
     if shape is None:
         with refusals.noted():
@@ -104,9 +104,9 @@ def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = Non
             check_loop(module, recipe)
         with refusals.noted():
             check_monitors(config, module)
-    if data is not None and trainer is not None:
+    if loads and not lost and None not in (data, trainer, callbacks):  # which may say how many batches make a step
         with refusals.noted(), _translated():
-            horizon = None if lost or not loads else planned_horizon(trainer, data)
+            horizon = planned_horizon(trainer, data)
     if module is not None:
         with refusals.noted(), _translated():
             module.configure_model()
@@ -139,7 +139,8 @@ def with_all_else(
     """
     keys = {mistake.key for mistake in error.mistakes}
     try:
-        look(config, lost, last, loads=not isinstance(error, DataError))
+        # data is prepared by one process alone, and not again where that has failed
+        look(config, lost, last, loads=is_rank_zero() and not isinstance(error, DataError))
     except LitOptimError as found:
         others = [mistake for mistake in found.mistakes if mistake.key not in keys]
         return Refusals([error, type(found)(*others)]).joined() if others else error

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parameter import is_lazy
 
@@ -47,11 +47,11 @@ def _check_fits(trainer: Trainer, module: LightningModule) -> None:
     if trainer.strategy._layer_sync is not None:  # type: ignore[attr-defined]  # of strategies with several devices
         problem = "under FSDP2 each BatchNorm counts the samples of its own device alone"
         mistakes.append(Mistake("trainer.sync_batchnorm", problem, remedy="use trainer=ddp, or leave it out"))
-    for name, inside in module.named_modules():
-        if getattr(inside, "sparse", False) is True:
+    its_own = is_overridden("configure_model", module)  # which may leave such parameters alone
+    for name, inside in () if its_own else module.named_modules():
+        if isinstance(inside, nn.Embedding | nn.EmbeddingBag) and inside.sparse and inside.weight.requires_grad:
             problem, remedy = "FSDP2 shares out no sparse gradients", "make it dense, or use trainer=ddp"
             mistakes.append(Mistake("model", problem, given=f"{name} (sparse=True)", remedy=remedy))
-    its_own = is_overridden("configure_model", module)  # which may leave such parameters alone
     for name, parameter in () if its_own else module.named_parameters():
         if not is_lazy(parameter) and 0 in (parameter.dim(), parameter.numel()):
             problem = "FSDP2 shares parameters out along their first dimension, and this one has none"

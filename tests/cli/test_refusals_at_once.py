@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def test_keys_that_can_t_be_composed_are_told_with_the_rest(lit_optim_: Any, tmp
 def test_a_length_is_not_held_against_a_run_that_was_not_meant(lit_optim_: Any) -> None:
     typed = ("trainer.max_epoch=30", "schedule.lr.warmup=400steps", "optimizer.lr=-1")
     assert refused(lit_optim_("train", *DIGITS, *typed)) == ["trainer.max_epoch", "optimizer.lr"]
+
+
+def test_a_length_is_not_held_against_a_run_of_which_a_callback_is_refused(lit_optim_: Any) -> None:
+    node = ("_target_=lightning.pytorch.callbacks.GradientAccumulationScheduler", "scheduling={0:6}")
+    typed = (*(f"+callbacks.six.{one}" for one in node), "schedule=none", "optimizer.lr=-1",
+             "schedule.lr._target_=torch.optim.lr_scheduler.OneCycleLR", "schedule.lr.max_lr=0.1",
+             "schedule.lr.total_steps=1", "schedule.lr.cycle_momentum=false")  # fmt: skip
+    assert refused(lit_optim_("plan", *DIGITS, *typed)) == ["optimizer.lr"]
+    told = refused(lit_optim_("plan", *DIGITS, *typed, "callbacks.monitor.early=abc"))
+    assert {*told} == {"optimizer.lr", "callbacks.monitor.early"}
 
 
 @pytest.mark.parametrize("typed", ["hidden_dims=[8,8,8]", "modle.hidden_dims=[8,8,8]"])
@@ -134,6 +145,15 @@ def test_data_that_can_t_be_had_is_asked_for_once(lit_optim_: Any, tmp_path: Pat
     assert "asked 1 times" in ended.err
 
 
+def test_another_process_than_the_first_prepares_no_data(
+    lit_optim_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert lit_optim_("train", *DIGITS, "data._target_=own.Away", "weights=nope.ckpt").code == 1
+    assert sys.modules["own"].Away.asked == 0
+
+
 def test_a_model_is_not_held_against_what_the_class_of_refused_data_says(lit_optim_: Any, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
     data = ("data._target_=own.Cropped", "data.side=4", "data.batch_size=0")
@@ -199,6 +219,7 @@ FLAGS = {
         "['value', 'norm']",
     ),
     "optimizer.wd=0.1": ("optimizer.wd: ", "nearest: weight_decay"),
+    "+model=own": ("model: there is a choice of this config group already", "write model=own, without a plus"),
     "nonsense": ("nonsense: ", "fix:     write KEY=VALUE"),
 }
 

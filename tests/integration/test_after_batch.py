@@ -138,3 +138,30 @@ def test_every_batch_goes_on_as_if_nothing_had_happened(
         assert identical(dict(net.state_dict()), dict(whole.state_dict()))
         assert identical(also_left, left)
         assert made.current_epoch == ran.current_epoch
+
+
+class SaveAfterEachValidation(Callback):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.saved: dict[Path, int] = {}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.sanity_checking:
+            return
+        path = self.folder / f"validation{len(self.saved)}.ckpt"
+        self.saved[path] = len(pl_module.happened)
+        trainer.save_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 2}], ids=["epoch", "within-epochs"])
+def test_what_a_validation_ends_with_goes_on_in_the_same_order(
+    trainer: Callable[..., Trainer], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    saver = SaveAfterEachValidation(tmp_path)
+    whole, _, _ = fit(trainer, tmp_path, plain(), callbacks=[saver], **options)
+    assert len(saver.saved) >= 3
+    for path, before in saver.saved.items():
+        net, _, _ = fit(trainer, tmp_path, plain(), path, **options)
+        assert net.happened == whole.happened[before:]
+        assert identical(dict(net.state_dict()), dict(whole.state_dict()))

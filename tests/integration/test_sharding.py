@@ -82,6 +82,9 @@ def test_what_fsdp2_cannot_do_is_refused_beforehand() -> None:
     module = lo.attach(Net(), SGD)
     module.scale, module.none = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.empty(0, 3))
     module.table = nn.Embedding(3, 2, sparse=True)
+    module.frozen = nn.Embedding(3, 2, sparse=True).requires_grad_(False)
+    module.attention = nn.Identity()
+    module.attention.sparse = True  # type: ignore[assignment]  # a word of the user's own
     strategy = ModelParallelStrategy()
     strategy._layer_sync = TorchSyncBatchNorm()
     module._trainer = SimpleNamespace(strategy=strategy, callbacks=[], state=TrainerState())  # type: ignore[assignment]

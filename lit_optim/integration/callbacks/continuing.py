@@ -74,7 +74,9 @@ class Continuing(Callback):
                 if first:
                     restore_random_state(self._epoch_began)
                 skip(trainer, epoch["batches"])
-        if do_what_follows(trainer) or epoch:
+        fit_loop = trainer.fit_loop  # which has drawn once more for an epoch that its last validation had left to end
+        ends = fit_loop.restarted_mid_epoch and fit_loop.epoch_loop.restarted_on_last
+        if do_what_follows(trainer) or epoch or ends:
             self._restore(trainer)
         self._loaded = {}
 
