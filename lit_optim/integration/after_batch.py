@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loops.evaluation_loop import RestartStage as ValidationStage
-from lightning.pytorch.loops.training_epoch_loop import RestartStage
 
 __all__ = ["do_what_follows"]
 
@@ -36,6 +34,9 @@ def do_what_follows(trainer: Trainer) -> bool:
     if not (ends or validates):
         return False
     loop.batch_progress.increment_completed()
+    from lightning.pytorch.loops.evaluation_loop import RestartStage as ValidationStage
+    from lightning.pytorch.loops.training_epoch_loop import RestartStage
+
     validation = loop.val_loop
     if validates:
         loop._restart_stage = RestartStage.RESTARTED_ON_LAST
