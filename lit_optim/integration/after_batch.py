@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from lightning.pytorch import Trainer
 
 __all__ = ["do_what_follows"]
@@ -25,7 +27,10 @@ def do_what_follows(trainer: Trainer) -> bool:
     loop, epochs = fit_loop.epoch_loop, fit_loop.epoch_progress
     if not (loop.restarted_on_train_batch_end and fit_loop.restarted_mid_epoch and fit_loop._data_fetcher is not None):
         return False
-    ends = loop.batch_progress.is_last_batch
+    ends, batches = loop.batch_progress.is_last_batch, loop.batch_progress.current.ready
+    if ends and trainer.num_training_batches not in (batches, inf):  # an epoch had another length then: it is over
+        loop.restarting = False  # or the next would begin behind so many batches
+        return False
     if ends:  # which Lightning has just counted as an epoch that is over
         for count in (epochs.total, epochs.current):
             count.processed -= 1  # type: ignore[attr-defined]  # both are trackers that have it

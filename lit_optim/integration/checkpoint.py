@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -104,12 +105,7 @@ class Checkpoint:
             why = scheduler.state_by_name.refusal(scheduler.optimizer, state)
             if why is not None:
                 self._refuse(why, str(self.path), _WEIGHTS_INSTEAD)
-        try:
-            text = self.content.get(KEY, {}).get("plan")
-            before = None if text is None else Plan.from_json(text)
-        except PlanError as error:
-            self._refuse(f"its plan can't be read: {error.mistakes[0].problem}", str(self.path), _WEIGHTS_INSTEAD)
-        changes = [] if before is None else before.diff(plan)
+        changes = [] if self.plan is None else self.plan.diff(plan)
         if changes and on_change == "error":
             more = f" and {len(changes) - _TOLD} more" if len(changes) > _TOLD else ""
             problem = "the plan is another than the checkpoint's, and resume.on_change=error refuses that"
@@ -120,6 +116,19 @@ class Checkpoint:
             problem = f"it stands at step {self.step} of a run of {total}: nothing is left to train"
             self._refuse(problem, str(self.path), "raise trainer.max_epochs or trainer.max_steps")
         return changes
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """That it was trained with, as far as it says.
+
+        Raises:
+            RunError: It can't be read.
+        """
+        text = self.content.get(KEY, {}).get("plan")
+        try:
+            return None if text is None else Plan.from_json(text)
+        except PlanError as error:
+            self._refuse(f"its plan can't be read: {error.mistakes[0].problem}", str(self.path), _WEIGHTS_INSTEAD)
 
     @property
     def step(self) -> int:

@@ -19,9 +19,10 @@ from lit_optim.integration.shares import share_of
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningDataModule, Trainer
 
+    from lit_optim.integration.checkpoint import Checkpoint
     from lit_optim.plan import Plan
 
-__all__ = ["accumulation_schedulers", "fitting_horizon", "planned_horizon", "warned_of_time"]
+__all__ = ["accumulation_schedulers", "fitting_horizon", "planned_horizon", "warned_of_time", "warning_of_end"]
 
 _LIGHTNINGS_EPOCHS = 1000  # where nothing else ends a run
 
@@ -73,6 +74,34 @@ def warned_of_time(plan: Plan, trainer: Trainer) -> Plan:
         "trainer.max_steps to what fits into the time, or take the limit away"
     )
     return replace(plan, warnings=(*plan.warnings, warning))
+
+
+def warning_of_end(trainer: Trainer, horizon: Horizon, checkpoint: Checkpoint) -> str | None:
+    """What is to be said of a fit that ends before its schedules or after them, since its epochs had another length.
+
+    Args:
+        trainer: Of the fit.
+        horizon: Of its plan, which is that of a run with all its epochs as they are now.
+        checkpoint: From which it goes on.
+    """
+    before, max_epochs = checkpoint.plan, _max_epochs(trainer)
+    if before is None or not horizon.is_bounded or horizon.epoch_steps or max_epochs == -1:
+        return None
+    if horizon.steps_per_epoch in (None, before.horizon.steps_per_epoch):
+        return None
+    progress = checkpoint.content["loops"]["fit_loop"]
+    batches, epochs = progress["epoch_loop.batch_progress"], progress["epoch_progress"]["current"]
+    is_over = batches["is_last_batch"] or epochs["processed"] == epochs["ready"]
+    begun = 0 if is_over else batches["current"]["processed"] // trainer.accumulate_grad_batches
+    end = checkpoint.step + (max_epochs - epochs["ready"] + (not is_over)) * horizon.steps_per_epoch - begun
+    end = end if trainer.max_steps == -1 else min(end, trainer.max_steps)
+    if end == horizon.total_steps:
+        return None
+    return (
+        f"trainer.max_epochs: the run ends at step {end:,}, and its schedules at step {horizon.total_steps:,}, since "
+        f"epochs had {before.horizon.steps_per_epoch} steps before the checkpoint and have {horizon.steps_per_epoch} "
+        f"now; trainer.max_epochs=-1 trainer.max_steps={end} has them end together"
+    )
 
 
 def _horizon(trainer: Trainer, batches: float, loader: Any) -> Horizon:

@@ -143,6 +143,35 @@ def run(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project / "run"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "changed", "end", "scheduled"),
+    [
+        (24, ("trainer.limit_train_batches=20",), 84, 100),
+        (24, ("trainer.limit_train_batches=10",), 54, 50),
+        (24, ("trainer.accumulate_grad_batches=2", "trainer.max_epochs=8"), 60, 48),
+        (17, ("trainer.limit_train_batches=20",), 92, 100),
+        (17, (), 60, 60),
+    ],
+)
+def test_a_run_whose_epochs_have_another_length_now_is_told_where_it_ends(
+    step: int, changed: tuple[str, ...], end: int, scheduled: int, process: Any, lit_optim_: Any, tmp_path: Path
+) -> None:
+    """Its plan is that of a run with all its epochs as they are now."""
+    (tmp_path / "ending.py").write_text(ENDING)
+    ended = process(
+        "train", *SHORT, "hydra.run.dir=cut", "+callbacks.ending._target_=ending.Ending", "+callbacks.ending.at=28",
+        "+callbacks.ending.sent=SIGKILL", f"callbacks.last.every_n_train_steps={step}",
+    )  # fmt: skip
+    assert ended.code == -9
+    ended = lit_optim_("resume", "cut", "callbacks.ending=null", "trainer.max_epochs=5", *changed)
+    assert ended.code == 0, ended.err
+    assert f"goes on from step {step}: " in ended.out
+    told = f"the run ends at step {end}, and its schedules at step {scheduled}"
+    assert (told in ended.out) == (end != scheduled)
+    assert metrics(tmp_path / "cut")["steps"] == end
+
+
 @pytest.mark.filterwarnings("error:Checkpoint directory")
 def test_a_longer_run_goes_on_and_the_change_is_told_and_kept(run: Path, lit_optim_: Any) -> None:
     ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "rules.head.lr=0.02")

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lit_optim.integration.callbacks.stop_together import StopTogether, is_between_steps
 from lit_optim.integration.checkpoint import Checkpoint
 from lit_optim.integration.dashboard import BEST
+from lit_optim.integration.horizon import warning_of_end
 from lit_optim.integration.run_folder import RunFolder
 from lit_optim.integration.terminated import end_at_once
 from lit_optim.integration.tracker import IDS, Tracker
@@ -125,6 +126,9 @@ class RunFiles(Callback):
                 print("begins anew: it had not come to a checkpoint", flush=True)
             for change in changes:
                 print(f"changed since the checkpoint: {change}", flush=True)
+            warning = self._start_from and warning_of_end(trainer, plan.horizon, self._start_from)
+            if warning:
+                print(f"warning: {warning}", flush=True)
         self.plan = plan
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
