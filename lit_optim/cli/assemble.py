@@ -152,6 +152,9 @@ def module_of(
     if mistakes:
         raise ConfigError(*mistakes)
     model = _instantiate_own(node, nn.Module, "model")
+    if getattr(model.forward, "__func__", None) is nn.Module.forward:
+        problem, given = "this network has no forward", str(node["_target_"])
+        raise ConfigError(Mistake("model._target_", problem, given, remedy="give it one, or name another"))
     module = attach(model, recipe) if isinstance(model, LightningModule) else LitClassifier(model, recipe)
     compile_networks(module, *_compile_of(config))
     return module

@@ -539,3 +539,10 @@ def test_a_class_of_lightning_s_other_package_is_refused(
     ended = lit_optim_("train", *TINY, *given)
     check_refused(ended, f"{kind} of pytorch_lightning")
     assert "    fix:     import it from lightning.pytorch\n" in ended.err
+
+
+def test_a_network_without_a_forward_is_refused_before_training(lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text("from torch import nn\n\nclass Net(nn.Linear):\n    forward = nn.Module.forward\n")
+    net = ("model=own", "model._target_=bare.Net", "model.in_features=64", "model.out_features=10")
+    check_refused(lit_optim_("train", *TINY, *net), "model._target_: this network has no forward", "bare.Net")
+    assert not (tmp_path / "runs").exists()
