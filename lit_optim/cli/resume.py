@@ -101,7 +101,12 @@ class _Before:
             problem = f"nothing can go on from here: .hydra/ lacks {' and '.join(missing)}"
             remedy = f"restore them; if the run was killed before it had them, {_ANEW}"
             raise RunError(Mistake("FOLDER", problem, str(folder), remedy=remedy))
-        if missing and all(path.match(_EVENTS) for path in folder.iterdir()):
+        inside = [*folder.iterdir()]
+        if not inside:
+            problem = "this is not the folder of a run: it is empty"
+            remedy = "if a run was killed here in its start-up, start it again with its own command"
+            raise RunError(Mistake("FOLDER", problem, str(folder), remedy=remedy))
+        if missing and all(path.match(_EVENTS) for path in inside):
             problem = "nothing can go on from here: a run that was killed here had not come to write its settings"
             raise RunError(
                 Mistake("FOLDER", problem, str(folder), remedy=f"{_ANEW}; or name the folder of another run")

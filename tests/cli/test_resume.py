@@ -260,13 +260,21 @@ def test_a_run_that_was_killed_before_its_settings_were_whole_is_started_anew(
     ]
 
 
-@pytest.mark.parametrize("left", [(), ("events.out.tfevents.1700000000.host.1.0",)])
-def test_a_run_that_was_killed_before_it_had_any_settings_is_started_anew(
-    left: tuple[str, ...], lit_optim_: Any, tmp_path: Path
-) -> None:
+def test_of_an_empty_folder_it_is_not_said_that_a_run_was_killed_there(lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    ended = lit_optim_("resume", "new")
+    assert ended.code == 1
+    assert ended.err.splitlines() == [
+        "lit-optim: RunError",
+        "FOLDER: this is not the folder of a run: it is empty",
+        f"    given:   {tmp_path / 'new'}",
+        "    fix:     if a run was killed here in its start-up, start it again with its own command",
+    ]
+
+
+def test_a_run_that_was_killed_before_it_had_any_settings_is_started_anew(lit_optim_: Any, tmp_path: Path) -> None:
     (tmp_path / "cut").mkdir()
-    for name in left:
-        (tmp_path / "cut" / name).touch()
+    (tmp_path / "cut" / "events.out.tfevents.1700000000.host.1.0").touch()
     ended = lit_optim_("resume", "cut")
     assert ended.code == 1
     assert ended.err.splitlines() == [
