@@ -38,6 +38,7 @@ __all__ = [
     "callbacks_of",
     "check_compile",
     "check_loggers",
+    "check_model",
     "check_monitors",
     "check_top",
     "data_of",
@@ -119,6 +120,11 @@ def stand_in_for_data(config: DictConfig) -> type[LightningDataModule] | None:
         return None
     says = all(isinstance(getattr(callee, name, None), int) for name in ("in_dim", "out_dim"))
     return callee if says and isinstance(callee, type) else None
+
+
+def check_model(config: DictConfig) -> None:
+    """Refuse of the model what can be said without the data: what it names."""
+    callee_of(node_of(config, "model"), (nn.Module,), "model")
 
 
 def module_of(
