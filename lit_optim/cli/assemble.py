@@ -263,8 +263,8 @@ def timeout_of(config: DictConfig) -> timedelta | None:
 def _of_a_flag(mistake: Mistake, node: Mapping[str, Any]) -> Mistake:
     """What a Trainer says of itself, under the flag that it names."""
     if "backend found" in mistake.problem or "can not run on your system" in mistake.problem:
-        here = "for a machine without such devices: trainer=cpu, or trainer=ddp_cpu for several processes"
-        return replace(mistake, remedy=here)
+        here = "on a machine without such devices add trainer.accelerator=cpu"
+        return replace(mistake, remedy=f"{here} trainer.devices=2" if node.get("devices") == -1 else here)
     named = [name for name in node if re.search(rf"\b{name}\b", mistake.problem)]
     if mistake.key != "trainer" or len(named) != 1:
         return mistake
