@@ -278,3 +278,10 @@ def test_a_misspelt_flag_of_resume_is_told_with_the_nearest(lit_optim_: Any) -> 
     ended = lit_optim_("resume", "runs/some", "--hlep", "--jsn")
     assert refused(ended) == ["--hlep", "--jsn"]
     assert "nearest: --help" in ended.err
+
+
+@pytest.mark.parametrize("verb", ["plan", "lr-find", "compare"])
+def test_a_flag_without_its_value_is_refused_as_all_else(verb: str, lit_optim_: Any) -> None:
+    ended = lit_optim_(verb, "--plot")
+    assert refused(ended) == [f"lit-optim {verb}"]
+    assert "argument --plot: expected one argument" in ended.err
