@@ -92,6 +92,9 @@ class _Before:
     def read(cls, folder: Path) -> _Before:
         folder = folder.expanduser().absolute()
         settings = folder / ".hydra"
+        if folder.is_file():
+            remedy = "name the folder of a run: the one that holds .hydra/ and checkpoints/"
+            raise RunError(Mistake("FOLDER", "this is a file", str(folder), remedy=remedy))
         if not folder.is_dir():
             others = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
             near = nearest(folder.name, others)

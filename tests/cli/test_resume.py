@@ -213,6 +213,7 @@ def test_the_folder_is_named_from_here_and_the_run_goes_on_where_it_began(
     ("arguments", "told"),
     [
         (("resume", "rnu"), "FOLDER: no such folder"),
+        (("resume", "run/plan.json"), "FOLDER: this is a file"),
         (("resume", "."), "FOLDER: this is not the folder of a run"),
         (("resume", "-m", "run", "seed=1,2"), "--multirun: resume goes on with one run, and is no sweep"),
         (("resume", "run", "--multirun"), "resume each run by itself"),
