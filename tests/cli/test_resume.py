@@ -288,14 +288,21 @@ def test_a_run_that_was_killed_before_it_had_any_settings_is_started_anew(lit_op
     assert "deleted" not in lit_optim_("resume", "cut").err
 
 
-@pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])
-def test_a_damaged_checkpoint_is_refused(damage: bytes | None, run: Path, lit_optim_: Any) -> None:
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (b"", "this is not a checkpoint\n"),
+        (b"no checkpoint", "this is not a checkpoint\n"),
+        (None, "this file can't be read"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(damage: bytes | None, told: str, run: Path, lit_optim_: Any) -> None:
     last = run / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:5000] if damage is None else damage)
     before = contents(run)
     ended = lit_optim_("resume", "run", "trainer.max_epochs=4")
     assert ended.code == 1
-    assert "FOLDER: this file can't be read" in ended.err
+    assert f"FOLDER: {told}" in ended.err
     assert contents(run) == before
 
 
