@@ -542,7 +542,9 @@ def test_a_class_of_lightning_s_other_package_is_refused(
 
 
 def test_a_network_without_a_forward_is_refused_before_training(lit_optim_: Any, tmp_path: Path) -> None:
-    (tmp_path / "bare.py").write_text("from torch import nn\n\nclass Net(nn.Linear):\n    forward = nn.Module.forward\n")
+    (tmp_path / "bare.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Linear):\n    forward = nn.Module.forward\n"
+    )
     net = ("model=own", "model._target_=bare.Net", "model.in_features=64", "model.out_features=10")
     check_refused(lit_optim_("train", *TINY, *net), "model._target_: this network has no forward", "bare.Net")
     assert not (tmp_path / "runs").exists()
