@@ -214,6 +214,7 @@ def _callee(target: object, kinds: tuple[type, ...], key: str) -> Callable[..., 
 
 def _of_kind(found: object, target: object, kinds: tuple[type, ...], key: str, factories: bool = False) -> type[Any]:
     """``found``, if it is a class of one of the kinds that can be made."""
+    _refuse_a_twin(found, kinds, key, str(target))
     if not isinstance(found, type) or not issubclass(found, kinds):
         near: tuple[str, ...] = ()
         remedy = _CLASSES_ONLY
@@ -228,6 +229,15 @@ def _of_kind(found: object, target: object, kinds: tuple[type, ...], key: str, f
         remedy = "name a subclass that implements it, or implement it"
         raise ConfigError(Mistake(key, f"{target} doesn't implement {lacking}", given=str(target), remedy=remedy))
     return found
+
+
+def _refuse_a_twin(found: object, kinds: tuple[type, ...], key: str, given: str) -> None:
+    """Refuse what derives from Lightning's other package, whose LightningModule is to this one a network like any."""
+    names = {"LightningModule", *(kind.__name__ for kind in kinds)}
+    for base in found.__mro__ if isinstance(found, type) else ():
+        if base.__module__.startswith("pytorch_lightning.") and base.__name__ in names:
+            problem = f"this is a {base.__name__} of pytorch_lightning"
+            raise ConfigError(Mistake(key, problem, given, remedy="import it from lightning.pytorch"))
 
 
 @dataclass(frozen=True)
@@ -293,6 +303,7 @@ def _built(value: Any) -> Any:
     except Exception as error:  # whatever a constructor may raise, the user needs to know which node it was
         problem = f"{value.name} refused its arguments: {type(error).__name__}: {error}"
         raise ConfigError(Mistake(value.key, problem, remedy="see its documentation for what it takes")) from error
+    _refuse_a_twin(type(built), value.kinds, value.key, value.name)
     if not isinstance(built, value.kinds):
         problem = f"{value.name} returned {type(built).__name__}, which is no {names_of(value.kinds)}"
         raise ConfigError(Mistake(value.key, problem, remedy=f"name what makes a {names_of(value.kinds)}"))

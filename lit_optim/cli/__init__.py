@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The command line after the program's name; that of the process if not given.
 
     Returns:
-        The exit code: 0 for success, 1 for a refusal or a failed run, 2 for a command line without a verb.
+        The exit code: 0 for success, 1 for a refusal or a failed run.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     near = nearest(verb, _VERBS)
     remedy = "name the verb first: lit-optim train [overrides]; lit-optim --help tells more"
     print(Mistake("lit-optim", "no such verb", verb, tuple(_VERBS), near, remedy), file=sys.stderr)
-    return 2
+    return 1
 
 
 def _usage() -> str:

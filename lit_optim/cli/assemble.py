@@ -38,6 +38,7 @@ __all__ = [
     "callbacks_of",
     "check_compile",
     "check_loggers",
+    "check_model",
     "check_monitors",
     "check_top",
     "data_of",
@@ -121,6 +122,11 @@ def stand_in_for_data(config: DictConfig) -> type[LightningDataModule] | None:
     return callee if says and isinstance(callee, type) else None
 
 
+def check_model(config: DictConfig) -> None:
+    """Refuse of the model what can be said without the data: what it names."""
+    callee_of(node_of(config, "model"), (nn.Module,), "model")
+
+
 def module_of(
     config: DictConfig, data: LightningDataModule | type[LightningDataModule], recipe: Recipe
 ) -> LightningModule:
@@ -152,6 +158,9 @@ def module_of(
     if mistakes:
         raise ConfigError(*mistakes)
     model = _instantiate_own(node, nn.Module, "model")
+    if getattr(model.forward, "__func__", None) is nn.Module.forward:
+        problem, given = "this network has no forward", str(node["_target_"])
+        raise ConfigError(Mistake("model._target_", problem, given, remedy="give it one, or name another"))
     module = attach(model, recipe) if isinstance(model, LightningModule) else LitClassifier(model, recipe)
     compile_networks(module, *_compile_of(config))
     return module
@@ -254,8 +263,8 @@ def timeout_of(config: DictConfig) -> timedelta | None:
 def _of_a_flag(mistake: Mistake, node: Mapping[str, Any]) -> Mistake:
     """What a Trainer says of itself, under the flag that it names."""
     if "backend found" in mistake.problem or "can not run on your system" in mistake.problem:
-        here = "for a machine without such devices: trainer=cpu, or trainer=ddp_cpu for several processes"
-        return replace(mistake, remedy=here)
+        here = "on a machine without such devices add trainer.accelerator=cpu"
+        return replace(mistake, remedy=f"{here} trainer.devices=2" if node.get("devices") == -1 else here)
     named = [name for name in node if re.search(rf"\b{name}\b", mistake.problem)]
     if mistake.key != "trainer" or len(named) != 1:
         return mistake

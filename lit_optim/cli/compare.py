@@ -8,9 +8,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from lit_optim.cli.overrides import as_typed
+from lit_optim.cli.parser import Parser
 from lit_optim.cli.reporting import report
 from lit_optim.cli.work import Work
 from lit_optim.errors import ConfigError, LitOptimError, Mistake, nearest
@@ -52,14 +53,9 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(Mistake("lit-optim compare", message, remedy="lit-optim compare --help tells what it takes"))
-
-
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace | None:
     """The flags, checked; None where only help was asked for."""
-    parser = _Parser("lit-optim compare", add_help=False, allow_abbrev=False, description=_WHAT)
+    parser = Parser("lit-optim compare", add_help=False, allow_abbrev=False, description=_WHAT)
     parser.add_argument("runs", nargs="*", metavar="RUN", help="the folder of a run, of a sweep, or of many; a pattern")
     parser.add_argument("--metric", metavar="TAG", help="sort by this (the runs' optimized_metric)")
     parser.add_argument("--mode", metavar="min|max", help="whether less or more of it is better (from config or name)")

@@ -56,6 +56,7 @@ def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = Non
     from lit_optim.cli.assemble import (
         callbacks_of,
         check_loggers,
+        check_model,
         check_monitors,
         check_top,
         data_of,
@@ -94,9 +95,12 @@ def look(config: DictConfig, lost: Collection[str] = (), last: Path | None = Non
     if shape is None:
         with refusals.noted():
             shape = stand_in_for_data(config)
-    if shape is not None and all(key.startswith(_BESIDE_THE_MODEL) for key in lost):
+    if all(key.startswith(_BESIDE_THE_MODEL) for key in lost):
         with refusals.noted():
-            module = module_of(config, shape, recipe)
+            if shape is None:
+                check_model(config)
+            else:
+                module = module_of(config, shape, recipe)
     with refusals.noted():
         starting_point(config, None if data is None else module, last)
     if module is not None:

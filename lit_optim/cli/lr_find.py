@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lit_optim.cli.app import run_app
 from lit_optim.cli.look import look
+from lit_optim.cli.parser import Parser
 from lit_optim.cli.refusals import Refusals
 from lit_optim.cli.reporting import report
 from lit_optim.cli.start import starting_point
@@ -47,12 +48,16 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         0 with suggestions, 1 where something is wrong or the sweep tells nothing.
     """
-    parser = argparse.ArgumentParser("lit-optim lr-find", add_help=False, allow_abbrev=False)
+    parser = Parser("lit-optim lr-find", add_help=False, allow_abbrev=False)
     for name, what in _NUMBERS.items():
         parser.add_argument(f"--{name}", default=_DEFAULTS[name], help=f"{what} ({_DEFAULTS[name]})")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="the picture (runs/NAME/lr-find/DATE.png)")
     parser.add_argument("--json", action="store_true", help="print factors, losses and suggestions as JSON")
-    own, rest = parser.parse_known_args(list(arguments))
+    try:
+        own, rest = parser.parse_known_args(list(arguments))
+    except ConfigError as error:
+        report(error)
+        return 1
     if {"-m", "--multirun"} & {*rest}:
         remedy = "leave it out, and sweep one choice at a time"
         report(ConfigError(Mistake("--multirun", "a learning rate is found for one recipe", remedy=remedy)))

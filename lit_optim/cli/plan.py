@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from lit_optim.cli.app import run_app
 from lit_optim.cli.look import look
+from lit_optim.cli.parser import Parser
 from lit_optim.cli.reporting import report
 from lit_optim.errors import ConfigError, Mistake, PlanError
 
@@ -29,12 +30,16 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         0 for a sound recipe, 1 for a refused one, whose mistakes are all on stderr.
     """
-    parser = argparse.ArgumentParser("lit-optim plan", add_help=False, allow_abbrev=False)
+    parser = Parser("lit-optim plan", add_help=False, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves into an image file")
     parser.add_argument("--strict", action="store_true", help="refuse what is otherwise a warning")
     parser.add_argument("--explain", metavar="NAME", help="tell how the parameter of this name came to its settings")
-    own, rest = parser.parse_known_args(list(arguments))
+    try:
+        own, rest = parser.parse_known_args(list(arguments))
+    except ConfigError as error:
+        report(error)
+        return 1
     if {"-m", "--multirun"} & {*rest}:
         remedy = "leave it out, and plan one choice at a time"
         report(ConfigError(Mistake("--multirun", "a plan is of one recipe", remedy=remedy)))

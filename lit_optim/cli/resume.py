@@ -92,6 +92,9 @@ class _Before:
     def read(cls, folder: Path) -> _Before:
         folder = folder.expanduser().absolute()
         settings = folder / ".hydra"
+        if folder.is_file():
+            remedy = "name the folder of a run: the one that holds .hydra/ and checkpoints/"
+            raise RunError(Mistake("FOLDER", "this is a file", str(folder), remedy=remedy))
         if not folder.is_dir():
             others = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
             near = nearest(folder.name, others)
@@ -101,7 +104,12 @@ class _Before:
             problem = f"nothing can go on from here: .hydra/ lacks {' and '.join(missing)}"
             remedy = f"restore them; if the run was killed before it had them, {_ANEW}"
             raise RunError(Mistake("FOLDER", problem, str(folder), remedy=remedy))
-        if missing and all(path.match(_EVENTS) for path in folder.iterdir()):
+        inside = [*folder.iterdir()]
+        if not inside:
+            problem = "this is not the folder of a run: it is empty"
+            remedy = "if a run was killed here in its start-up, start it again with its own command"
+            raise RunError(Mistake("FOLDER", problem, str(folder), remedy=remedy))
+        if missing and all(path.match(_EVENTS) for path in inside):
             problem = "nothing can go on from here: a run that was killed here had not come to write its settings"
             raise RunError(
                 Mistake("FOLDER", problem, str(folder), remedy=f"{_ANEW}; or name the folder of another run")

@@ -60,8 +60,10 @@ class Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # it is held all run long
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-            remedy = "give an undamaged checkpoint"
-            raise RunError(Mistake(key, f"this file can't be read: {reason}", str(path), remedy=remedy)) from error
+            problem, remedy = f"this file can't be read: {reason}", "give an undamaged checkpoint"
+            if reason.startswith("mmap can only be used"):  # so torch says of what is no archive, an empty file too
+                problem, remedy = "this is not a checkpoint", "give a file that Lightning saved"
+            raise RunError(Mistake(key, problem, str(path), remedy=remedy)) from error
         needed = ("state_dict",) if key == "weights" else ("state_dict", "optimizer_states", "lr_schedulers", "loops")
         missing = [part for part in needed if not isinstance(content, dict) or part not in content]
         if missing:

@@ -66,30 +66,30 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        wrong = []
+        dims = [in_dim, *(() if isinstance(hidden_dims, (str, int)) else hidden_dims), out_dim]
         if isinstance(hidden_dims, (str, int)):
-            raise ValueError(f"hidden_dims is a list of integers, not {hidden_dims!r}")
-        dims = [in_dim, *hidden_dims, out_dim]
-        for dim in dims:
-            if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-                raise ValueError(f"in_dim, hidden_dims and out_dim are integers of at least 1, not {dim!r}")
+            wrong.append(f"hidden_dims is a list of integers, not {hidden_dims!r}")
+        no_dims = [repr(dim) for dim in dims if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1]
+        if no_dims:
+            wrong.append(f"in_dim, hidden_dims and out_dim are integers of at least 1, not {', '.join(no_dims)}")
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-            raise ValueError(f"dropout is a number from 0 up to but not 1, not {dropout!r}")
+            wrong.append(f"dropout is a number from 0 up to but not 1, not {dropout!r}")
+        for argument, name in {"activation": activation, "output_activation": output_activation}.items():
+            if name not in _ACTIVATIONS and not (name is None and argument == "output_activation"):
+                near = nearest(str(name), _ACTIVATIONS, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                wrong.append(f"{argument} is one of {', '.join(_ACTIVATIONS)}, not {name!r}{hint}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(dims):
-            between = _activation(activation, "activation")
+            between = _ACTIVATIONS[activation]()
             layers += [nn.Linear(fan_in, fan_out), nn.Sequential(between, nn.Dropout(dropout)) if dropout else between]
-        layers[-1:] = [] if output_activation is None else [_activation(output_activation, "output_activation")]
+        layers[-1:] = [] if output_activation is None else [_ACTIVATIONS[output_activation]()]
         self.layer = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (after ``output_activation``) of shape (batch, out_dim)."""
         logits: Tensor = self.layer(x.flatten(1))
         return logits
-
-
-def _activation(name: str, argument: str) -> nn.Module:
-    if name not in _ACTIVATIONS:
-        near = nearest(str(name), _ACTIVATIONS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{argument} is one of {', '.join(_ACTIVATIONS)}, not {name!r}{hint}")
-    return _ACTIVATIONS[name]()

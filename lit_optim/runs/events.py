@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Curve", "curve_of", "tags_of"]
+__all__ = ["Curve", "curve_of", "steps_of", "tags_of"]
 
 Curve = dict[int, float]
 """A value at each optimizer step at which there is one."""
@@ -36,6 +36,24 @@ def curve_of(folder: Path, tag: str) -> tuple[Curve, list[str]]:
 def tags_of(folder: Path) -> Collection[str]:
     """The tags of all curves of a run."""
     return {one.tag for event in _events(folder, lambda record: True, []) for one in _values(event)}
+
+
+def steps_of(folder: Path) -> int:
+    """How many optimizer steps the last process of a run has recorded; 0 where that isn't known."""
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    from lit_optim.tfrecord import unframe
+
+    try:
+        for path in sorted(folder.glob("events.out.tfevents.*"), reverse=True):
+            records, _ = unframe(path.read_bytes(), lambda record: b"lr/" in record)  # of every step
+            event = Event.FromString(records[-1] if records else b"")
+            if any(one.tag.startswith("lr/") for one in _values(event)):
+                return int(event.step) + 1
+    except (OSError, DecodeError):
+        pass
+    return 0
 
 
 def _events(folder: Path, wanted: Callable[[bytes], bool], problems: list[str]) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from lit_optim.errors import PlanError
 from lit_optim.plan import Plan
+from lit_optim.runs.events import steps_of
 from lit_optim.runs.settings import compared, flat, load_mapping, load_strings
 
 __all__ = ["LAST", "UNREADABLE", "Run", "Unreadable", "config_folder_of", "overrides_of", "plan_of", "read_run"]
@@ -94,7 +95,9 @@ def read_run(folder: Path) -> Run:
         metrics = _metrics_of(folder)
         if _says_running_here(metrics) and _is_free(folder):
             metrics = _metrics_of(folder)  # it may have come to its end before it was let go
-            metrics |= {"status": "killed"} if _says_running_here(metrics) else {}
+            if _says_running_here(metrics):
+                steps = max(metrics["steps"] or 0, steps_of(folder))  # metrics know of whole epochs
+                metrics |= {"status": "killed", "steps": steps or metrics["steps"]}
     except Unreadable as error:
         problems.append(str(error))
     metrics.pop("host", None)

@@ -4,6 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import torch
+from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from lit_optim.cli.assemble import trainer_of
@@ -47,3 +49,16 @@ def test_what_is_no_time_is_refused(wrong: Any) -> None:
 @pytest.mark.parametrize("devices", [1, -1, "2", "-1", "auto", "0,", "0,1", "0, 2, 3", [0], [1, 3]])
 def test_what_a_trainer_takes_for_devices_is_taken(devices: Any) -> None:
     assert [*flag_mistakes({"devices": devices})] == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize(
+    ("choice", "more"),
+    [("gpu", ""), ("ddp", " trainer.devices=2"), ("fsdp", " trainer.devices=2"), ("multi_node", " trainer.devices=2")],
+)
+def test_without_a_gpu_the_cpu_takes_its_place_in_the_same_choice(choice: str, more: str) -> None:
+    with initialize_config_module("lit_optim.conf", version_base="1.3"):
+        config = compose("config", [f"trainer={choice}"])
+    with pytest.raises(ConfigError) as refusal:
+        trainer_of(config, [], [])
+    assert refusal.value.mistakes[0].remedy == f"on a machine without such devices add trainer.accelerator=cpu{more}"

@@ -48,6 +48,11 @@ def test_a_refused_model_or_data_doesn_t_hide_the_recipe(lit_optim_: Any, broken
     assert {*told} == {key if key != "model.hidden_dims" else "model", "optimizer.wd", "rules.head.momentun"} | named
 
 
+def test_a_model_and_data_that_are_not_there_are_told_together(lit_optim_: Any) -> None:
+    own = ("model=own", "model._target_=my_pakage.Net", "data=own", "data._target_=my_package.Dat")
+    assert refused(lit_optim_("train", *own)) == ["data._target_", "model._target_"]
+
+
 def test_keys_that_can_t_be_composed_are_told_with_the_rest(lit_optim_: Any, tmp_path: Path) -> None:
     typed = ("optimizr.lr=1", "trainer.max_epoch=3", "callbacks.monitr.early=3", "+bla=1", "optimizer.wd=0.1")
     ended = lit_optim_("train", *DIGITS, *typed)
@@ -273,3 +278,10 @@ def test_a_misspelt_flag_of_resume_is_told_with_the_nearest(lit_optim_: Any) -> 
     ended = lit_optim_("resume", "runs/some", "--hlep", "--jsn")
     assert refused(ended) == ["--hlep", "--jsn"]
     assert "nearest: --help" in ended.err
+
+
+@pytest.mark.parametrize("verb", ["plan", "lr-find", "compare"])
+def test_a_flag_without_its_value_is_refused_as_all_else(verb: str, lit_optim_: Any) -> None:
+    ended = lit_optim_(verb, "--plot")
+    assert refused(ended) == [f"lit-optim {verb}"]
+    assert "argument --plot: expected one argument" in ended.err

@@ -242,6 +242,7 @@ def test_the_folder_is_named_from_here_and_the_run_goes_on_where_it_began(
     ("arguments", "told"),
     [
         (("resume", "rnu"), "FOLDER: no such folder"),
+        (("resume", "run/plan.json"), "FOLDER: this is a file"),
         (("resume", "."), "FOLDER: this is not the folder of a run"),
         (("resume", "-m", "run", "seed=1,2"), "--multirun: resume goes on with one run, and is no sweep"),
         (("resume", "run", "--multirun"), "resume each run by itself"),
@@ -289,13 +290,21 @@ def test_a_run_that_was_killed_before_its_settings_were_whole_is_started_anew(
     ]
 
 
-@pytest.mark.parametrize("left", [(), ("events.out.tfevents.1700000000.host.1.0",)])
-def test_a_run_that_was_killed_before_it_had_any_settings_is_started_anew(
-    left: tuple[str, ...], lit_optim_: Any, tmp_path: Path
-) -> None:
+def test_of_an_empty_folder_it_is_not_said_that_a_run_was_killed_there(lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    ended = lit_optim_("resume", "new")
+    assert ended.code == 1
+    assert ended.err.splitlines() == [
+        "lit-optim: RunError",
+        "FOLDER: this is not the folder of a run: it is empty",
+        f"    given:   {tmp_path / 'new'}",
+        "    fix:     if a run was killed here in its start-up, start it again with its own command",
+    ]
+
+
+def test_a_run_that_was_killed_before_it_had_any_settings_is_started_anew(lit_optim_: Any, tmp_path: Path) -> None:
     (tmp_path / "cut").mkdir()
-    for name in left:
-        (tmp_path / "cut" / name).touch()
+    (tmp_path / "cut" / "events.out.tfevents.1700000000.host.1.0").touch()
     ended = lit_optim_("resume", "cut")
     assert ended.code == 1
     assert ended.err.splitlines() == [
@@ -308,14 +317,21 @@ def test_a_run_that_was_killed_before_it_had_any_settings_is_started_anew(
     assert "deleted" not in lit_optim_("resume", "cut").err
 
 
-@pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])
-def test_a_damaged_checkpoint_is_refused(damage: bytes | None, run: Path, lit_optim_: Any) -> None:
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (b"", "this is not a checkpoint\n"),
+        (b"no checkpoint", "this is not a checkpoint\n"),
+        (None, "this file can't be read"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(damage: bytes | None, told: str, run: Path, lit_optim_: Any) -> None:
     last = run / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:5000] if damage is None else damage)
     before = contents(run)
     ended = lit_optim_("resume", "run", "trainer.max_epochs=4")
     assert ended.code == 1
-    assert "FOLDER: this file can't be read" in ended.err
+    assert f"FOLDER: {told}" in ended.err
     assert contents(run) == before
 
 

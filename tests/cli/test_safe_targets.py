@@ -496,3 +496,55 @@ def test_the_names_of_the_nearest_file(tmp_path: Path) -> None:
     for text in ("", "[tool.lit-optim]\n", "[tool.ruff]\n", "[tool.lit-optim]\nallow = []\n"):
         (tmp_path / "a" / "pyproject.toml").write_text(text)
         assert allowed_factories(deep) == ()
+
+
+TWINS = """
+from torch import nn
+from pytorch_lightning import Callback, LightningDataModule, LightningModule
+from pytorch_lightning.loggers import CSVLogger as Table
+
+class Lit(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(64, 10)
+    def forward(self, x):
+        return self.net(x)
+
+class Data(LightningDataModule):
+    pass
+
+class Told(Callback):
+    pass
+
+def made():
+    return Lit()
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (("model=own", "model._target_=twins.Lit"), "model._target_: this is a LightningModule"),
+        (("data=own", "data._target_=twins.Data"), "data._target_: this is a LightningDataModule"),
+        (("+callbacks.told._target_=twins.Told",), "callbacks.told._target_: this is a Callback"),
+        (("logger=none", "+logger.a._target_=twins.Table"), "logger.a._target_: this is a Logger"),
+        (("model=own", "model._target_=twins.made"), "model: this is a LightningModule"),
+    ],
+)
+def test_a_class_of_lightning_s_other_package_is_refused(
+    given: tuple[str, ...], kind: str, lit_optim_: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "twins.py").write_text(TWINS)
+    (tmp_path / "pyproject.toml").write_text('[tool.lit-optim]\nallow = ["twins.made"]\n')
+    ended = lit_optim_("train", *TINY, *given)
+    check_refused(ended, f"{kind} of pytorch_lightning")
+    assert "    fix:     import it from lightning.pytorch\n" in ended.err
+
+
+def test_a_network_without_a_forward_is_refused_before_training(lit_optim_: Any, tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Linear):\n    forward = nn.Module.forward\n"
+    )
+    net = ("model=own", "model._target_=bare.Net", "model.in_features=64", "model.out_features=10")
+    check_refused(lit_optim_("train", *TINY, *net), "model._target_: this network has no forward", "bare.Net")
+    assert not (tmp_path / "runs").exists()

@@ -114,5 +114,15 @@ def test_an_unknown_activation_is_refused_with_the_nearest(argument: str) -> Non
     )
 
 
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(ValueError, match="is one of") as refused:
+        MLP(0, "300", 2.0, activation="rleu", output_activation="Gleu", dropout=3)  # type: ignore[arg-type]
+    told = str(refused.value).split("; ")
+    assert [one.partition(" is")[0].partition(" are")[0] for one in told if " you " not in one] == [
+        "hidden_dims", "in_dim, hidden_dims and out_dim", "dropout", "activation", "output_activation"
+    ]  # fmt: skip
+    assert "not 0, 2.0" in told[1]
+
+
 def test_the_example_of_the_docstring_runs() -> None:
     assert doctest.testmod(mlp) == (0, 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runfolders import make_run, plan_of, write_metrics
+from runfolders import make_run, plan_of, write_events, write_metrics
 
 from lit_optim.runs import reading
 from lit_optim.runs.reading import Unreadable, config_folder_of, overrides_of, read_run
@@ -52,6 +52,24 @@ def test_a_run_that_says_it_runs_and_that_no_process_holds_was_killed(tmp_path: 
     assert (read_run(folder).status, read_run(folder).may_be_cut_off) == ("killed", True)
     assert read_run(make_run(tmp_path / "far", status="running", host=f"not-{platform.node()}")).status == "running"
     assert read_run(make_run(tmp_path / "done", host=platform.node())).status == "finished"
+
+
+def test_the_steps_of_a_run_that_was_killed_are_those_that_it_recorded(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", status="running", host=platform.node(), steps=3)
+    assert read_run(folder).steps == 3  # none is recorded
+    events = folder / "events.out.tfevents.1700000000.host.1.0"
+    write_events(events, {"lr/default": [0.1] * 8, "test/acc": [0.5] * 9})
+    assert read_run(folder).steps == 8
+    events.write_bytes(events.read_bytes()[:-1])
+    assert read_run(folder).steps == 8
+    write_events(folder / "events.out.tfevents.1700000001.host.2.0", {"lr/default": [0.1]}, first=5, mark=True)
+    assert read_run(folder).steps == 6
+    for path in folder.glob("events*"):
+        path.write_bytes(b"no events")
+    assert read_run(folder).steps == 3
+    write_metrics(folder, "finished", {}, 3, host=platform.node())
+    write_events(events, {"lr/default": [0.1] * 8})
+    assert read_run(folder).steps == 3
 
 
 def test_a_run_that_ends_between_two_looks_was_not_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
