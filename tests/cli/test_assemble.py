@@ -47,3 +47,14 @@ def test_what_is_no_time_is_refused(wrong: Any) -> None:
 @pytest.mark.parametrize("devices", [1, -1, "2", "-1", "auto", "0,", "0,1", "0, 2, 3", [0], [1, 3]])
 def test_what_a_trainer_takes_for_devices_is_taken(devices: Any) -> None:
     assert [*flag_mistakes({"devices": devices})] == []
+
+
+@pytest.mark.parametrize("wrong", [-1, -0.5, float("nan")])
+def test_gradients_are_clipped_to_no_norm_below_0(wrong: float) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.gradient_clip_val: this is no norm to clip to"):
+        trainer_of(OmegaConf.create({"trainer": {**QUIET, "gradient_clip_val": wrong}}), [], [])
+
+
+@pytest.mark.parametrize("norm", [None, 0, 0.5, 1, float("inf")])
+def test_what_gradients_may_be_clipped_to_is_taken(norm: Any) -> None:
+    assert [*flag_mistakes({"gradient_clip_val": norm})] == []
