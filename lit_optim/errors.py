@@ -83,7 +83,7 @@ class RunError(LitOptimError):
 def nearest(name: str, names: Iterable[str], count: int = 3) -> tuple[str, ...]:
     """The ``count`` members of ``names`` most like ``name``, best first; empty where nothing is close.
 
-    Of those that are as close, the ones with the same initial letter come first: ``adamw`` before ``nadam`` for ``adamx``.
+    Of those that are as close, those with the same first letter lead: ``adamw`` before ``nadam`` for ``adamx``.
 
     Initials are close to what they stand for: ``wd`` to ``weight_decay``, ``learning_rate`` to ``lr``.
     """
