@@ -83,6 +83,8 @@ class RunError(LitOptimError):
 def nearest(name: str, names: Iterable[str], count: int = 3) -> tuple[str, ...]:
     """The ``count`` members of ``names`` most like ``name``, best first; empty where nothing is close.
 
+    Of those that are as close, those with the same first letter lead: ``adamw`` before ``nadam`` for ``adamx``.
+
     Initials are close to what they stand for: ``wd`` to ``weight_decay``, ``learning_rate`` to ``lr``.
     """
     known: Sequence[str] = list(dict.fromkeys(names))
@@ -91,8 +93,13 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> tuple[str, ...]:
         by_folded.setdefault(candidate.lower(), candidate)
     folded = name.lower()
     short = [one for one in by_folded if folded and (folded in (one, _initials(one)) or one == _initials(folded))]
-    close = difflib.get_close_matches(folded, by_folded, n=count, cutoff=0.6)
+    close = difflib.get_close_matches(folded, by_folded, n=len(by_folded) or 1, cutoff=0.6)
+    close.sort(key=lambda one: (-_likeness(one, folded), one[:1] != folded[:1]))
     return tuple(by_folded[one] for one in dict.fromkeys([*short, *close]))[:count]
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _initials(name: str) -> str:

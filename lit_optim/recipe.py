@@ -17,6 +17,7 @@ from lit_optim.errors import Mistake, RecipeError, nearest
 from lit_optim.hyperparameters import is_number
 from lit_optim.lr_scaling import SIZE, WAY, LrScaling, read_scaling
 from lit_optim.matches import match_mistakes
+from lit_optim.names import is_dotted
 from lit_optim.rules import LayerDecay, Rule, Settings
 from lit_optim.targets import target_mistakes
 
@@ -85,6 +86,15 @@ class Recipe:
             "schedule": {name: dict(node) for name, node in self.schedule.items()},
             **({} if scaling is None else {SIZE: scaling.batch_size, WAY: scaling.way}),
         }
+
+
+def _of_torch(choice: str) -> str | None:
+    """The class of torch's that the name of a choice means: ``adamw`` is ``torch.optim.AdamW``."""
+    from torch import optim
+
+    names = [name for name, item in vars(optim).items() if isinstance(item, type) and name != "Optimizer"]
+    near = nearest(choice, names, 1)
+    return f"torch.optim.{near[0]}" if near else None
 
 
 def _plain(config: Any) -> Any:
@@ -254,9 +264,10 @@ class _Reader:
     def _optimizer(self, node: Any, key: str) -> tuple[str | None, dict[str, Any]]:
         """The class's name and the hyperparameters written beside it."""
         if isinstance(node, str):
-            remedy = f"write {key}: {{_target_: {node}}}"
+            target = node if is_dotted(node) else _of_torch(node)
+            remedy = f"write {key}: {{_target_: {target or 'torch.optim.AdamW'}}}" + ("" if target else ", say")
             self._note(key, "the class goes under _target_", given=repr(node), remedy=remedy)
-            return node, {}
+            return target, {}
         node = self._mapping(node, key, "a class (_target_) and its hyperparameters")
         target = node.pop("_target_", None)
         if not isinstance(target, str):

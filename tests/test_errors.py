@@ -54,6 +54,7 @@ def test_every_error_is_of_one_family_and_crosses_processes_whole(kind: type[lo.
         ("ADAMW", ["AdamW"], ("AdamW",)),
         ("lr", ["lr", "LR"], ("lr",)),
         ("head", ["head", "head", "heads", "heat", "hear"], ("head", "heads", "heat")),
+        ("adamx", ["radam", "nadam", "adam", "adamw"], ("adam", "adamw", "radam")),
         ("xyz", ["lr"], ()),
         ("", ["lr"], ()),
     ],

@@ -315,6 +315,18 @@ def test_comparisons_are_written_like_this(number: str) -> None:
             id="a rule's optimizer as text",
         ),
         pytest.param(
+            sgd(rules={"a": {"match": "x", "optimizer": "adamw"}, "b": {"match": "x", "optimizer": "soap"}}),
+            [
+                "rules.a.optimizer: the class goes under _target_",
+                "    given:   'adamw'",
+                "    fix:     write rules.a.optimizer: {_target_: torch.optim.AdamW}",
+                "rules.b.optimizer: the class goes under _target_",
+                "    given:   'soap'",
+                "    fix:     write rules.b.optimizer: {_target_: torch.optim.AdamW}, say",
+            ],
+            id="a rule's optimizer by the name of a choice",
+        ),
+        pytest.param(
             {"optimizer": [1]},
             [
                 "optimizer: a mapping is needed: a class (_target_) and its hyperparameters",

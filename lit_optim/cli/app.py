@@ -120,8 +120,8 @@ def _launch(job: Job, arguments: Sequence[str], extra: Sequence[str]) -> int:
     except Ended as ended:
         terminated = is_told_to_end(ended.by)
         if is_rank_zero():
-            by = f"{type(ended.by).__name__}: {ended.by}"
-            print(f"lit-optim: {'terminated' if terminated else f'ended before its time, by {by}'}", file=sys.stderr)
+            said = "terminated" if terminated else f"ended before its time, by {type(ended.by).__name__}: {ended.by}"
+            print(f"lit-optim: {said}", *getattr(ended.by, "__notes__", ()), sep="\n", file=sys.stderr)
         return 143 if terminated else 1
     except KeyboardInterrupt:
         print("lit-optim: interrupted", file=sys.stderr)

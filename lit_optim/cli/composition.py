@@ -126,8 +126,10 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
         return Mistake("--config-dir", message, remedy="name a folder that exists")
     if message.startswith("Ambiguous value"):
         several = message.split("'")[1].removeprefix("++")
-        remedy = "add -m to run each of them, or write a list: [a,b]"
-        return Mistake(several.partition("=")[0], "several values, and this is no sweep", several, remedy=remedy)
+        key = several.partition("=")[0]
+        or_list = ", or write a list: [a,b]" if _may_be_a_list(key, arguments) else ""
+        remedy = f"add -m to run each of them{or_list}"
+        return Mistake(key, "several values, and this is no sweep", several, remedy=remedy)
     if message.startswith("Multiple values for"):  # …. To override a value use 'override GROUP: CHOICE'
         group, _, choice = message.split("'")[1].removeprefix("override ").partition(": ")
         remedy = f"write {group}={choice}, without a plus"
@@ -164,7 +166,17 @@ def _unknown_key(error: Exception, arguments: Sequence[str]) -> Mistake:
     known = tuple(dict.fromkeys([*siblings, *arguments_of(node)]))
     adds = "" if name in known or key.startswith("hydra.") else f"; +{key}=… adds a key that the config lacks"
     remedy = f"write +{given or key}, since the config lacks this key" if name in known else f"correct the name{adds}"
-    return Mistake(key, problem, given, known, nearest(name, known), remedy)
+    near = () if name in known else nearest(name, known)  # for the name is right
+    return Mistake(key, problem, given, known, near, remedy)
+
+
+def _may_be_a_list(key: str, arguments: Sequence[str]) -> bool:
+    """Whether what stands there without the override is no single number, truth value or choice."""
+    try:
+        value = OmegaConf.select(OmegaConf.create(_config_without(key, arguments)), key)
+    except (HydraException, OmegaConfBaseException):
+        return True
+    return key == "trainer.devices" or ("." in key and not isinstance(value, (bool, int, float)))
 
 
 def _config_without(key: str, arguments: Sequence[str]) -> dict[str, Any]:

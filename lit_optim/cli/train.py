@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,8 @@ from lit_optim.cli.look import with_all_else
 from lit_optim.cli.rank_zero import is_rank_zero
 from lit_optim.cli.reporting import report, shown
 from lit_optim.cli.start import starting_point
-from lit_optim.errors import ConfigError, LitOptimError, RecipeError
+from lit_optim.errors import ConfigError, LitOptimError, RecipeError, RunError
+from lit_optim.integration.terminated import is_told_to_end
 from lit_optim.lr_scaling import SIZE, WAY
 
 if TYPE_CHECKING:
@@ -134,6 +136,8 @@ def train(
             lost, told = told, launched.fail(told, together=rank is not None and rank.has_stopped)
             if told is not lost:
                 _note_end(told, folder, files)
+        if started and of_one and is_told_to_end(told):
+            told.add_note(_way_on(output))
         if told is error:
             raise
         raise told from error
@@ -144,6 +148,18 @@ def train(
         if not (is_sweep() or said in (None, *files.final) or hasattr(module, "logged")):  # which was checked before
             print("lit-optim: warning", no_such_metric(said, files.final), sep="\n", file=sys.stderr)
     return _objective(config, files.final)
+
+
+def _way_on(output: Path) -> str:
+    """What goes on with a run that was told to end, for whoever reads the terminal."""
+    from lit_optim.integration.checkpoint import Checkpoint
+    from lit_optim.runs.reading import LAST
+
+    command = shlex.join(["lit-optim", "resume", str(shown(output))])
+    try:
+        return f"{command} goes on from step {Checkpoint.read('FOLDER', str(output / LAST)).step:,}"
+    except RunError:
+        return f"{command} goes on with it"
 
 
 def _note_end(cause: BaseException, folder: RunFolder, files: RunFiles | None) -> None:

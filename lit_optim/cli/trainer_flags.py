@@ -44,6 +44,10 @@ def flag_mistakes(node: Mapping[str, Any]) -> Iterator[Mistake]:
         if on_cpu:
             problem, allowed = "this is no number of processes on the CPU", ("a number above 0", "auto")
         yield Mistake("trainer.devices", problem, repr(devices), allowed, near, remedy)
+    norm = node.get("gradient_clip_val")
+    if is_number(norm) and not norm >= 0:
+        allowed, remedy = ("a number above 0", "0 or null for no clipping"), "for example trainer.gradient_clip_val=1.0"
+        yield Mistake("trainer.gradient_clip_val", "this is no norm to clip to", repr(norm), allowed, remedy=remedy)
     seconds = node.get("timeout")
     if seconds is not None and (not is_number(seconds) or not 0 < seconds < _LONGEST):
         allowed, remedy = ("a number of seconds above 0",), "for example trainer.timeout=600"

@@ -168,10 +168,14 @@ def _check_counts(trainer: Trainer) -> None:
     counts: dict[str, Any] = {name: getattr(trainer, name) for name in ("max_steps", "accumulate_grad_batches")}
     if trainer.max_epochs is not None:
         counts["max_epochs"] = trainer.max_epochs
+    mend = "correct the value"
     mistakes = [
-        Mistake(f"trainer.{name}", "a whole number is needed", repr(value), ("an integer",), remedy="correct the value")
+        Mistake(
+            f"trainer.{name}", f"a whole number{above} is needed", repr(value), (f"an integer{above}",), remedy=mend
+        )
         for name, value in counts.items()
-        if not isinstance(value, int) or isinstance(value, bool) or (name == "accumulate_grad_batches" and value < 1)
+        for above in (" above 0" if name == "accumulate_grad_batches" else "",)
+        if not isinstance(value, int) or isinstance(value, bool) or (above and value < 1)
     ]
     if accumulation_schedulers(trainer) and trainer.accumulate_grad_batches != 1:
         problem, given = "a GradientAccumulationScheduler says this as well", repr(trainer.accumulate_grad_batches)

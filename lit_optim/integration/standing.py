@@ -135,11 +135,13 @@ class Standing:
         """
         gone = monotonic() - self._began
         fields = [Field(self._time_text(trainer, gone, has_ended))]
+        twice = {self._monitor}
         if busy:
             fields.append(Field(busy.ljust(_LOSS)))
         elif self.loss is not None:
             loss = self.loss.item() * trainer.accumulate_grad_batches  # Lightning has divided by it
             fields.append(Field(f"loss {loss:.3g}".ljust(_LOSS)))
+            twice |= {name for name, value in logged.items() if "loss" in name and _is_close(value, loss)}
         if self._value is not None:
             fields.append(Field(number_text(str(self._monitor), self._value)))
         if self._best is not None:
@@ -147,7 +149,7 @@ class Standing:
         if self._lrs:
             low, high = (f"{float(end):.3g}" for end in (min(self._lrs), max(self._lrs)))
             fields.append(Field((f"lr {low}" if low == high else f"lr {low}…{high}").ljust(_LR)))
-        fields += [Field(number_text(name, value), _LOGGED) for name, value in logged.items() if name != self._monitor]
+        fields += [Field(number_text(name, value), _LOGGED) for name, value in logged.items() if name not in twice]
         if STEPS not in self.shares(trainer):
             fields.append(Field(f"step {trainer.global_step:,}", _STEPS))
         if self.seen and gone > 0:
@@ -174,6 +176,10 @@ class Standing:
 def is_last_batch(trainer: Trainer) -> bool:
     """Whether the training batch at hand is its epoch's last."""
     return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+def _is_close(value: object, loss: float) -> bool:
+    return isinstance(value, (int, float)) and math.isclose(value, loss, rel_tol=1e-5)
 
 
 def _timers(trainer: Trainer) -> list[Timer]:

@@ -41,7 +41,10 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
     """
     width = width or terminal_width()
     names, settings = _names(comparison.rows), _settings(comparison)
-    grid = laid_out(names, _results(comparison), settings, _rest(comparison), width)
+    rest = _rest(comparison)
+    untimed = {heading: cells for heading, cells in rest.items() if heading != "time"}
+    grids = [laid_out(names, _results(comparison), settings, last, width) for last in (rest, untimed)]
+    grid = min(grids, key=lambda text: text.count("\n"))  # the time is not worth a table of its own
     return "\n".join([grid, "", *(wrapped(line, width) for line in _notes(comparison))])
 
 

@@ -62,3 +62,14 @@ def test_without_a_gpu_the_cpu_takes_its_place_in_the_same_choice(choice: str, m
     with pytest.raises(ConfigError) as refusal:
         trainer_of(config, [], [])
     assert refusal.value.mistakes[0].remedy == f"on a machine without such devices add trainer.accelerator=cpu{more}"
+
+
+@pytest.mark.parametrize("wrong", [-1, -0.5, float("nan")])
+def test_gradients_are_clipped_to_no_norm_below_0(wrong: float) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.gradient_clip_val: this is no norm to clip to"):
+        trainer_of(OmegaConf.create({"trainer": {**QUIET, "gradient_clip_val": wrong}}), [], [])
+
+
+@pytest.mark.parametrize("norm", [None, 0, 0.5, 1, float("inf")])
+def test_what_gradients_may_be_clipped_to_is_taken(norm: Any) -> None:
+    assert [*flag_mistakes({"gradient_clip_val": norm})] == []

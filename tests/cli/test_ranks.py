@@ -291,7 +291,9 @@ def test_sigterm_stops_all_ranks_after_the_same_batch(
     run = started(forked, tmp_path, two=two)
     os.kill(run.pid if to == "parent" else max(of_ranks(tmp_path)), signal.SIGTERM)
     assert run.wait(60) == 143
-    assert (tmp_path / "printed").read_text().count("lit-optim: terminated") == 1
+    step = torch.load(tmp_path / "cut" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    told = f"lit-optim: terminated\nlit-optim resume cut goes on from step {step}\n"
+    assert (tmp_path / "printed").read_text().count(told) == 1
     assert not any(map(is_alive, of_ranks(tmp_path)))
     assert metrics(tmp_path / "cut")["status"] == "crashed"
     batches = state(tmp_path / "cut")["loops"]["fit_loop"]["epoch_loop.batch_progress"]

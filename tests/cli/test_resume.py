@@ -265,6 +265,16 @@ def test_what_is_wrong_is_told_and_the_folder_stays_as_it_was(
     assert contents(run) == before
 
 
+def test_the_end_of_a_fit_is_kept_whatever_the_steps_between_two_checkpoints(lit_optim_: Any, tmp_path: Path) -> None:
+    common = (*SHORT, "callbacks.last.every_n_train_steps=10", "schedule=none")
+    assert lit_optim_("train", *common, "hydra.run.dir=tens").code == 0
+    assert "FOLDER: it stands at step 36 of a run of 36: nothing is left" in lit_optim_("resume", "tens").err
+    assert lit_optim_("resume", "tens", "trainer.max_epochs=4").code == 0
+    assert lit_optim_("train", *common, "trainer.max_epochs=4", "hydra.run.dir=whole").code == 0
+    assert [step for step, _ in scalars(tmp_path / "tens")["train/loss"]] == [*range(48)]
+    assert identical(state(tmp_path / "tens"), state(tmp_path / "whole"))
+
+
 def test_a_start_that_lies_behind_a_run_is_not_looked_for(run: Path, lit_optim_: Any) -> None:
     ended = lit_optim_("resume", "run", "trainer.max_epochs=4", "ckpt=gone.ckpt", "optimizer.lrr=1")
     assert "no hyperparameter 'lrr'" in ended.err

@@ -33,6 +33,10 @@ def test_a_signal_ends_a_run(sent: signal.Signals, code: int, said: str, forked:
     assert f"lit-optim: {said}" in errors
     assert "Traceback" not in errors
     assert json.loads(metrics[0].read_text())["status"] == "crashed"
+    if sent == signal.SIGTERM:
+        folder = metrics[0].parent.relative_to(tmp_path)
+        step = torch.load(metrics[0].parent / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+        assert errors.endswith(f"lit-optim: terminated\nlit-optim resume {folder} goes on from step {step:,}\n")
 
 
 ENDED = """

@@ -70,6 +70,9 @@ def test_what_is_left_of_another_schedule_is_said_to_be() -> None:
         ("max_epochs=8", ("nearest: trainer.max_epochs", "fix:     write trainer.max_epochs=8")),
         ("trainer.max_tim=1", ("nearest: max_time", "fix:     correct the name; +trainer.max_tim=… adds a key")),
         ("trainer.max_time=1", ("fix:     write +trainer.max_time=1, since the config lacks this key",)),
+        ("seed=1,2", ("seed: several values, and this is no sweep", "fix:     add -m to run each of them\n")),
+        ("model.hidden_dims=1,2", ("fix:     add -m to run each of them, or write a list: [a,b]\n",)),
+        ("trainer.accumulate_grad_batches=0", ("a whole number above 0 is needed", "allowed: an integer above 0\n")),
         ("callbacks.monitor.evry=5", ("nearest: every",)),
         ("+callbacks.monitor.evry=5", ("callbacks.monitor.evry: no such quantity", "nearest: every")),
         ("schedule.lr._target_=lit_optim.schedules.Constant", ("it is left of another schedule", "put schedule=none")),
@@ -80,3 +83,7 @@ def test_the_command_line_says_so(typed: str, told: tuple[str, ...], lit_optim_:
     assert (ended.code, ended.out) == (1, "")
     assert all(one in ended.err for one in told), ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_name_that_is_right_is_not_told_as_the_nearest_to_itself(lit_optim_: Any) -> None:
+    assert "nearest:" not in lit_optim_("plan", "data=digits", "trainer.max_time=1").err

@@ -67,3 +67,13 @@ def test_a_value_that_is_not_finite_is_shown_and_is_never_the_best() -> None:
     for value in (3.0, math.nan, -math.inf):
         standing.see({"val/loss": torch.tensor(value), "val/acc": torch.tensor(0.5)})
     assert [field.text for field in standing.fields(fit, {"val/loss": 0.1})][1:3] == ["val/loss -inf", "best 3"]
+
+
+def test_a_loss_that_the_module_logs_as_well_is_shown_once() -> None:
+    fit = trainer(optimizers=[], current_epoch=0, checkpoint_callbacks=[], accumulate_grad_batches=2)
+    standing = Standing(fit)
+    standing.loss = torch.tensor(0.654)  # which Lightning has divided
+    logged = {"train/loss": 1.308, "train/loss_epoch": 1.5, "train/acc": 1.308}
+    texts = [field.text.rstrip() for field in standing.fields(fit, logged)][1:]
+    assert texts[:3] == ["loss 1.31", "train/loss_epoch 1.5", "train/acc 1.308"]
+    assert "train/loss 1.308" in [field.text for field in standing.fields(fit, logged, busy="validating")]

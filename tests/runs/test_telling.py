@@ -48,6 +48,17 @@ def test_the_whole_text() -> None:
     ]
 
 
+def test_the_time_alone_makes_no_further_table() -> None:
+    grid()
+    whole = as_text(compared("."), 132).split("\n\n")[0]
+    heads = [as_text(compared("."), width).splitlines()[0] for width in (len(whole.splitlines()[1]), 132)]
+    assert heads == [whole.splitlines()[0]] * 2
+    assert heads[0].endswith("  time")
+    narrower = as_text(compared("."), len(whole.splitlines()[1]) - 1).split("\n\n")[0]
+    assert narrower.splitlines()[0].endswith("  steps")
+    assert len(narrower.splitlines()) == len(whole.splitlines())
+
+
 def test_a_mode_that_was_guessed_is_told() -> None:
     make_run(Path("runs/a"), metrics={"val/score": 0.5}, optimized_metric="val/score")
     by = "by best val/score (higher is better, which is assumed; else lit-optim compare --mode min)"

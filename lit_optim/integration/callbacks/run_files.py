@@ -141,6 +141,13 @@ class RunFiles(Callback):
             for line in lost:
                 print(f"not in the checkpoint: {line}", flush=True)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of the fit, where the last checkpoint is of an earlier step: each hundredth one, say."""
+        savers = [one for one in trainer.checkpoint_callbacks if getattr(one, "filename", None) == Path(LAST).stem]
+        is_late = any(getattr(one, "_last_global_step_saved", None) != trainer.global_step for one in savers)
+        if is_late and _saves_last(trainer) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self.folder.path / LAST)
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the best value of each metric."""
         if not trainer.sanity_checking:
