@@ -532,11 +532,11 @@ def made():
     ],
 )
 def test_a_class_of_lightning_s_other_package_is_refused(
-    given: tuple[str, ...], kind: str, lit_optim_: Any, tmp_path: Path
+    given: tuple[str, ...], kind: str, process: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "twins.py").write_text(TWINS)
     (tmp_path / "pyproject.toml").write_text('[tool.lit-optim]\nallow = ["twins.made"]\n')
-    ended = lit_optim_("train", *TINY, *given)
+    ended = process("train", *TINY, *given)
     check_refused(ended, f"{kind} of pytorch_lightning")
     assert "    fix:     import it from lightning.pytorch\n" in ended.err
 
