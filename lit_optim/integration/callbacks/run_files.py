@@ -145,7 +145,8 @@ class RunFiles(Callback):
         """Save the end of the fit, where the last checkpoint is of an earlier step: each hundredth one, say."""
         savers = [one for one in trainer.checkpoint_callbacks if getattr(one, "filename", None) == Path(LAST).stem]
         is_late = any(getattr(one, "_last_global_step_saved", None) != trainer.global_step for one in savers)
-        if is_late and _saves_last(trainer) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        began = self._start_from.step if self._start_from is not None and self.folder.goes_on else None
+        if is_late and began != trainer.global_step and _saves_last(trainer) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self.folder.path / LAST)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
