@@ -94,14 +94,21 @@ def test_sigterm_stops_all_machines_after_the_same_batch(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["setup", "on_test_batch_start"])
-def test_sigterm_outside_of_training_ends_all_machines_and_is_told(moment: str, job: Job, tmp_path: Path) -> None:
-    both = job("torchrun", "train", *LAUNCHED, "test=true", *fault("none", pause=2, moment=moment))
+@pytest.mark.parametrize(
+    ("by", "moment"), [("torchrun", "on_test_batch_start"), ("srun", "setup"), ("srun", "on_test_batch_start")]
+)
+def test_sigterm_outside_of_training_ends_all_machines_and_is_told(
+    by: str, moment: str, job: Job, tmp_path: Path
+) -> None:
+    both = job(by, "train", *LAUNCHED, "test=true", *fault("none", pause=2, moment=moment))
     wait_for(lambda: any(one.poll() is not None for one in both) or len(of_ranks(tmp_path)) == 2)
     both[1].send_signal(signal.SIGTERM)
-    assert [one.wait(25) for one in both] == [1, 1], printed(tmp_path)  # before torchrun kills, after 30 seconds
-    assert "rank 1 of 2: it failed, and the others with it: it was told to end (SIGTERM)" in printed(tmp_path)
+    codes = [one.wait(25) for one in both]  # before torchrun kills, after 30 seconds
+    assert codes == ([1, 143] if by == "srun" else [1, 1]), printed(tmp_path)
     assert not any(map(is_alive, of_ranks(tmp_path)))
+    if by == "torchrun":  # of which each agent may signal its own process before that hears of the other
+        return
+    assert "rank 1 of 2: it failed, and the others with it: it was told to end (SIGTERM)" in printed(tmp_path)
     if moment != "setup":
         assert "it was told to end (SIGTERM)" in metrics(tmp_path / "cut")["error"]
 
