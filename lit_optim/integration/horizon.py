@@ -92,7 +92,8 @@ def warning_of_end(trainer: Trainer, horizon: Horizon, checkpoint: Checkpoint) -
     progress = checkpoint.content["loops"]["fit_loop"]
     batches, epochs = progress["epoch_loop.batch_progress"], progress["epoch_progress"]["current"]
     is_over = batches["is_last_batch"] or epochs["processed"] == epochs["ready"]
-    begun = 0 if is_over else batches["current"]["processed"] // trainer.accumulate_grad_batches
+    begun = batches["current"]["processed"] // trainer.accumulate_grad_batches
+    begun = 0 if is_over or begun > horizon.steps_per_epoch else begun  # Lightning begins a shorter one again
     end = checkpoint.step + (max_epochs - epochs["ready"] + (not is_over)) * horizon.steps_per_epoch - begun
     end = end if trainer.max_steps == -1 else min(end, trainer.max_steps)
     if end == horizon.total_steps:

@@ -33,9 +33,7 @@ def falls(tag: str) -> bool:
     name = tag.lower()
     if any(word in name for word in _FALLING) or not _FALLING_PARTS.isdisjoint(tag.split("/")):
         return True
-    for word in reversed(
-        _WORD.findall(name)
-    ):  # the last one is what it is: `mae_acc` is an accuracy, `acc_err` an error
+    for word in reversed(_WORD.findall(name)):  # the last says what it is: `mae_acc` an accuracy, `acc_err` an error
         if word.startswith(_RISING):
             return False
         if word.rstrip("0123456789") in _FALLING_WORDS:

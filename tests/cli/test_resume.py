@@ -151,6 +151,8 @@ def run(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (24, ("trainer.limit_train_batches=10",), 54, 50),
         (24, ("trainer.accumulate_grad_batches=2", "trainer.max_epochs=8"), 60, 48),
         (17, ("trainer.limit_train_batches=20",), 92, 100),
+        (17, ("trainer.limit_train_batches=4", "trainer.max_epochs=8"), 45, 32),
+        (17, ("trainer.limit_train_batches=5", "trainer.max_epochs=8"), 47, 40),
         (17, (), 60, 60),
     ],
 )

@@ -143,10 +143,10 @@ class RunFiles(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of the fit, where the last checkpoint is of an earlier step: each hundredth one, say."""
-        savers = [one for one in trainer.checkpoint_callbacks if getattr(one, "filename", None) == Path(LAST).stem]
-        is_late = any(getattr(one, "_last_global_step_saved", None) != trainer.global_step for one in savers)
-        began = self._start_from.step if self._start_from is not None and self.folder.goes_on else None
-        if is_late and began != trainer.global_step and _saves_last(trainer) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        saved = {one._last_global_step_saved for one in _savers_of_last(trainer)}
+        if self._start_from is not None and self.folder.goes_on:
+            saved.add(self._start_from.step)
+        if trainer.global_step not in saved and _saves_last(trainer) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self.folder.path / LAST)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -241,8 +241,12 @@ def skipped_steps(trainer: Trainer) -> int:
 
 def _saves_last(trainer: Trainer) -> bool:
     """Whether the run keeps its last checkpoint, and stands where no gradients wait for their step."""
+    return is_between_steps(trainer) and bool(_savers_of_last(trainer))
+
+
+def _savers_of_last(trainer: Trainer) -> list[ModelCheckpoint]:
     savers = (saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint))
-    return is_between_steps(trainer) and any(saver.filename == Path(LAST).stem for saver in savers)
+    return [saver for saver in savers if saver.filename == Path(LAST).stem]
 
 
 def _stands_still(trainer: Trainer) -> bool:
